@@ -1,0 +1,195 @@
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/hallmark-pki/hallmark/enroll/est"
+)
+
+// Config is config.yaml. Relative paths are relative to the data directory.
+// Every field has a default; an unknown field is an error.
+type Config struct {
+	Listen       string             `yaml:"listen"`        // TLS: EST, API, log. Default :8443
+	StatusListen string             `yaml:"status_listen"` // plain HTTP: issuers, health, metrics. Default :8080
+	StatusURL    string             `yaml:"status_url"`    // how others reach StatusListen; stands in certificates. Default http://HOST:PORT
+	Hosts        []string           `yaml:"hosts"`         // further names and addresses in the server's certificate
+	Organization string             `yaml:"organization"`  // O in the names of the authorities and, where a profile says so, of devices. Default Hallmark
+	TrustDomain  string             `yaml:"trust_domain"`  // of the SPIFFE IDs in device certificates. Default hallmark.internal
+	Database     DatabaseConfig     `yaml:"database"`
+	Keys         KeysConfig         `yaml:"keys"`
+	Policy       PolicyConfig       `yaml:"policy"`
+	Log          LogConfig          `yaml:"log"`
+	Limits       LimitsConfig       `yaml:"limits"`
+	Default      string             `yaml:"default_profile"` // what the unlabelled paths use. Default device
+	Profiles     map[string]Profile `yaml:"profiles"`        // Default: one profile called device
+}
+
+// DatabaseConfig says where the state is kept.
+type DatabaseConfig struct {
+	URL string `yaml:"url"` // postgres://…; ${NAME} is taken from the environment. Default: SQLite in hallmark.db
+}
+
+// KeysConfig names the signing keys by URI (see package ca/keys).
+type KeysConfig struct {
+	Root    string `yaml:"root"`    // Default file:keys/root.key; needed only while an issuing CA is made
+	Issuing string `yaml:"issuing"` // Default file:keys/issuing.key
+}
+
+// PolicyConfig says where the rules are and how long they may take.
+type PolicyConfig struct {
+	Dir      string   `yaml:"dir"`      // Default policy
+	Deadline Duration `yaml:"deadline"` // for one decision. Default 200ms
+}
+
+// LogConfig shapes the server's own log, on standard error.
+type LogConfig struct {
+	Format string `yaml:"format"` // text or json. Default text
+	Level  string `yaml:"level"`  // debug, info, warn or error. Default info
+}
+
+// LimitsConfig bounds what strangers can cost us.
+type LimitsConfig struct {
+	Rates       *bool      `yaml:"rates"`       // rate limits on. Default true
+	Connections int        `yaml:"connections"` // open at once, per listener. Default 4096
+	Requests    int        `yaml:"requests"`    // in work at once; more are answered 503. Default 512
+	Source      est.Budget `yaml:"source"`      // refusals and unauthenticated work by one address
+	Identity    est.Budget `yaml:"identity"`    // refusals of one identity
+}
+
+// Profile is one enrolment profile: what certificates under it look like and
+// what it takes to get one.
+type Profile struct {
+	Lifetime         Duration `yaml:"lifetime"`          // Default 24h
+	MaxLifetime      Duration `yaml:"max_lifetime"`      // what policy may ask for at most. Default: lifetime
+	Keys             []string `yaml:"keys"`              // P-256, P-384, Ed25519, RSA-2048 (that size and larger). Default all four
+	ExtKeyUsage      []string `yaml:"ext_key_usage"`     // clientAuth, serverAuth or an OID. Default both
+	Organization     string   `yaml:"organization"`      // O in the subject. Default none
+	HardwareModule   string   `yaml:"hardware_module"`   // hwType OID of a hardwareModuleName SAN. Default none
+	CRL              bool     `yaml:"crl"`               // point to a CRL even below 24 h instead of noRevAvail
+	ChannelBinding   bool     `yaml:"channel_binding"`   // CSR must be linked to the TLS connection. Default false
+	ServerKeygen     bool     `yaml:"server_keygen"`     // server may make keys. Default false
+	ReenrollExternal *bool    `yaml:"reenroll_external"` // factory certificate may use simplereenroll. Default true
+	ReenrollToken    bool     `yaml:"reenroll_token"`    // so may a token. Default false
+	ReenrollGrace    Duration `yaml:"reenroll_grace"`    // expired certificates may renew themselves for this long. Default 0
+	RetryAfter       Duration `yaml:"retry_after"`       // what a held device is told to wait. Default 30s
+	WrapBase64       bool     `yaml:"wrap_base64"`       // break EST answers at 64 characters for every client. Default only for libest
+}
+
+// Duration is a time.Duration that also reads days, as in 7d.
+type Duration time.Duration
+
+// UnmarshalText reads 90s, 24h, 7d …
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := parseDuration(string(text))
+	*d = Duration(parsed)
+	return err
+}
+
+// parseDuration is time.ParseDuration that also takes whole days.
+func parseDuration(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		hours, err := time.ParseDuration(days + "h")
+		return 24 * hours, err
+	}
+	return time.ParseDuration(s)
+}
+
+//go:embed config.default.yaml
+var defaultConfig string
+
+// readConfig reads a configuration file strictly; one that does not exist is all defaults.
+func readConfig(path string) (*Config, error) {
+	var c Config
+	text, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return nil, err
+	default:
+		if err := yaml.UnmarshalWithOptions(text, &c, yaml.Strict()); err != nil {
+			return nil, fmt.Errorf("%s:\n%s", path, yaml.FormatError(err, false, true))
+		}
+	}
+	c.fill()
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &c, nil
+}
+
+// fill puts the defaults in.
+func (c *Config) fill() {
+	set := func(field *string, value string) {
+		if *field == "" {
+			*field = value
+		}
+	}
+	set(&c.Listen, ":8443")
+	set(&c.StatusListen, ":8080")
+	set(&c.Organization, "Hallmark")
+	set(&c.TrustDomain, "hallmark.internal")
+	set(&c.Keys.Root, "file:keys/root.key")
+	set(&c.Keys.Issuing, "file:keys/issuing.key")
+	set(&c.Policy.Dir, "policy")
+	set(&c.Log.Format, "text")
+	set(&c.Log.Level, "info")
+	set(&c.Default, "device")
+	if c.StatusURL == "" {
+		_, port, _ := net.SplitHostPort(c.StatusListen)
+		c.StatusURL = "http://" + net.JoinHostPort(hostName(), port)
+	}
+	if c.Policy.Deadline == 0 {
+		c.Policy.Deadline = Duration(200 * time.Millisecond)
+	}
+	if c.Limits.Connections == 0 {
+		c.Limits.Connections = 4096
+	}
+	if c.Limits.Requests == 0 {
+		c.Limits.Requests = 512
+	}
+	if len(c.Profiles) == 0 {
+		c.Profiles = map[string]Profile{"device": {}}
+	}
+	c.Database.URL = os.Expand(c.Database.URL, os.Getenv)
+}
+
+// check finds what the types cannot say.
+func (c *Config) check() error {
+	if _, ok := c.Profiles[c.Default]; !ok {
+		return fmt.Errorf("default_profile: there is no profile called %q", c.Default)
+	}
+	for name := range c.Profiles {
+		if err := est.CheckLabel(name); err != nil {
+			return fmt.Errorf("profiles: %q: %w", name, err)
+		}
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		return fmt.Errorf("log.format: %q is neither text nor json", c.Log.Format)
+	}
+	return nil
+}
+
+// path makes a path of the configuration absolute.
+func (h *house) path(p string) string {
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(h.dir, p)
+}
+
+// hostName is this machine's name, or localhost.
+func hostName() string {
+	if name, err := os.Hostname(); err == nil && name != "" {
+		return name
+	}
+	return "localhost"
+}

@@ -1,0 +1,150 @@
+package enroll
+
+import (
+	"context"
+	"crypto/x509"
+	"time"
+
+	"github.com/hallmark-pki/hallmark/ca"
+	"github.com/hallmark-pki/hallmark/fleet"
+	"github.com/hallmark-pki/hallmark/internal/fault"
+	"github.com/hallmark-pki/hallmark/policy"
+)
+
+// method is how a caller proved who it is.
+type method string
+
+const (
+	byToken       method = "token"       // an enrolment token
+	byIDevID      method = "idevid"      // a factory certificate (IEEE 802.1AR)
+	byCertificate method = "certificate" // one of ours
+)
+
+// caller is who asks, by a proof that held. The zero caller is nobody.
+type caller struct {
+	Device      string // id in the register, or the name a factory certificate gives
+	Method      method
+	Token       string            // id of the token (byToken)
+	Anchor      string            // id of the anchor (byIDevID)
+	IDevID      *x509.Certificate // the factory certificate (byIDevID)
+	Certificate *ca.Certificate   // the certificate of ours, Parsed set (byCertificate)
+}
+
+func (c *caller) describe() policy.Properties {
+	p := policy.Properties{"method": string(c.Method)}
+	switch c.Method {
+	case byToken:
+		p["token"] = c.Token
+	case byIDevID:
+		p["anchor"] = c.Anchor
+	case byCertificate:
+		p["serial"] = c.Certificate.Serial
+	default:
+		p["method"] = "none"
+	}
+	return p
+}
+
+// maxChain bounds the certificates a client may send: each may cost a
+// signature check.
+const maxChain = 8
+
+// authenticate finds out who asks. A token decides a first enrolment even
+// where a client certificate came along with it; a renewal stands on the
+// certificate being renewed.
+func (e *Enroller) authenticate(ctx context.Context, v *visit) (caller, error) {
+	proof := &v.Proof
+	hasToken := proof.HasBasic && proof.Password != ""
+	if hasToken && (v.Operation != Reenroll || len(proof.Chain) == 0) {
+		return e.byToken(ctx, v)
+	}
+	if len(proof.Chain) == 0 {
+		return caller{}, fault.New(fault.Unauthenticated, "proof_missing",
+			"send a client certificate, or HTTP Basic with the device id as user name and an enrolment token as password")
+	}
+	if len(proof.Chain) > maxChain {
+		return caller{}, fault.New(fault.Denied, "chain_too_long", "the client certificate chain is too long")
+	}
+	own, err := e.CA.Issued(ctx, proof.Chain[0])
+	if err == nil {
+		return e.byCertificate(v, own)
+	}
+	if !fault.Is(err, fault.NotFound) {
+		return caller{}, err
+	}
+	if v.Operation == Reenroll && !v.profile.ExternalReenroll {
+		return caller{}, fault.New(fault.Denied, "reenroll_external", "this profile renews only with a certificate that this authority issued; use simpleenroll")
+	}
+	return e.byIDevID(ctx, v)
+}
+
+// byToken checks an enrolment token. Its use is counted when the certificate is
+// issued, in the same transaction; an attempt that is refused uses none.
+func (e *Enroller) byToken(ctx context.Context, v *visit) (caller, error) {
+	if v.Operation == Reenroll && !v.profile.TokenReenroll {
+		return caller{}, fault.New(fault.Denied, "reenroll_certificate", "a renewal needs the certificate to be renewed as client certificate; with a token use simpleenroll")
+	}
+	t, err := e.Tokens.find(ctx, v.Proof.Password)
+	if err != nil {
+		return caller{}, err
+	}
+	if err := t.check(v.profile.Name, v.Proof.User, v.at); err != nil {
+		return caller{}, err
+	}
+	device := t.Device
+	if device == "" {
+		device = v.Proof.User
+	}
+	return caller{Device: device, Method: byToken, Token: t.ID}, nil
+}
+
+// byCertificate takes a certificate that Issued found to be ours byte for
+// byte; what is left to check is time.
+func (e *Enroller) byCertificate(v *visit, own *ca.Certificate) (caller, error) {
+	grace := time.Duration(0)
+	if v.Operation == Reenroll {
+		grace = v.profile.ReenrollGrace
+	}
+	if err := checkValidity(own.NotBefore, own.NotAfter.Add(grace), v.at); err != nil {
+		return caller{}, err
+	}
+	return caller{Device: own.Device, Method: byCertificate, Certificate: own}, nil
+}
+
+// byIDevID takes a factory certificate that chains to an anchor of the
+// profile. It names the device by its subject serialNumber, or by its CN where
+// there is none; the register knows it by that id or serial.
+func (e *Enroller) byIDevID(ctx context.Context, v *visit) (caller, error) {
+	leaf := v.Proof.Chain[0]
+	anchor, err := e.Anchors.verify(ctx, v.profile.Name, v.Proof.Chain, v.at)
+	if err != nil {
+		return caller{}, err
+	}
+	name := leaf.Subject.SerialNumber
+	if name == "" {
+		name = leaf.Subject.CommonName
+	}
+	if name == "" {
+		return caller{}, fault.New(fault.Denied, "idevid_nameless", "the factory certificate names no device: its subject has neither serialNumber nor CN")
+	}
+	device, err := e.Register.Find(ctx, name)
+	switch {
+	case err == nil:
+		name = device.ID
+	case !fault.Is(err, fault.NotFound):
+		return caller{}, err
+	case fleet.CheckID(name) != nil:
+		return caller{}, fault.New(fault.Denied, "device_unknown", "the device is not in the register, and the name in its factory certificate cannot be a device id")
+	}
+	return caller{Device: name, Method: byIDevID, Anchor: anchor, IDevID: leaf}, nil
+}
+
+func checkValidity(from, until, at time.Time) error {
+	if at.Before(from) {
+		return fault.New(fault.Denied, "certificate_not_yet_valid", "the client certificate is not valid yet; check the clock of the device")
+	}
+	if at.After(until) {
+		return fault.New(fault.Denied, "certificate_expired", "the client certificate has expired; enrol again with a token or a factory certificate")
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package enroll
+
+import (
+	"encoding/hex"
+
+	"github.com/hallmark-pki/hallmark/audit"
+	"github.com/hallmark-pki/hallmark/fleet"
+	"github.com/hallmark-pki/hallmark/policy"
+)
+
+// question puts the visit as policy sees it, with whatever is known by now. A
+// visit that never got as far as a proven identity names the device it claimed
+// to be, so that the refusal can be found by it, and no subject.
+func (v *visit) question() policy.Request {
+	q := policy.Request{
+		Subject:    policy.Entity{Type: "device", ID: v.caller.Device, Properties: policy.Properties{"auth": v.caller.describe()}},
+		Action:     policy.IssueCertificate,
+		Parameters: v.parameters(),
+		Resource:   policy.Entity{Type: "device", ID: v.caller.Device, Properties: v.describeDevice()},
+		Context:    v.context(),
+		At:         v.at,
+		Source:     v.Source,
+		RequestID:  v.ID,
+	}
+	if v.renewal() {
+		q.Action = policy.RenewCertificate
+	}
+	if v.caller.Device == "" && fleet.CheckID(v.Proof.User) == nil {
+		q.Resource.ID = v.Proof.User
+		q.Resource.Properties = policy.Properties{"claimed": true}
+	}
+	return q
+}
+
+func (v *visit) parameters() policy.Properties {
+	p := policy.Properties{
+		"door":          v.Door,
+		"operation":     v.Operation.String(),
+		"renewal":       v.renewal(),
+		"server_keygen": v.Operation == ServerKeygen,
+		"key":           v.describeKey(),
+	}
+	if v.profile != nil {
+		p["profile"] = v.profile.Name
+		p["lifetime_s"] = int64(v.profile.Lifetime.Seconds())
+	}
+	return p
+}
+
+func (v *visit) describeKey() map[string]any {
+	key := map[string]any{
+		"algorithm": v.CSR.KeyAlgorithm(),
+		"bits":      v.CSR.KeyBits(),
+		"sha256":    hex.EncodeToString(v.CSR.KeySHA256[:]),
+	}
+	if v.renewal() {
+		key["same"] = v.caller.Certificate.KeySHA256 == v.CSR.KeySHA256
+	}
+	return key
+}
+
+func (v *visit) describeDevice() policy.Properties {
+	if !v.known {
+		p := policy.Properties{"known": false}
+		if leaf := v.caller.IDevID; leaf != nil {
+			p["idevid"] = map[string]any{"issuer": leaf.Issuer.String(), "subject": leaf.Subject.String()}
+		}
+		return p
+	}
+	p := policy.Properties{"known": true, "state": string(v.device.State)}
+	for name, value := range map[string]string{"model": v.device.Model, "serial": v.device.Serial, "batch": v.device.Batch} {
+		if value != "" {
+			p[name] = value
+		}
+	}
+	if len(v.device.Labels) > 0 {
+		labels := make(map[string]any, len(v.device.Labels))
+		for name, value := range v.device.Labels {
+			labels[name] = value
+		}
+		p["labels"] = labels
+	}
+	return p
+}
+
+func (v *visit) context() policy.Properties {
+	c := policy.Properties{}
+	if v.profile != nil {
+		c["profile"] = map[string]any{"channel_binding": v.profile.ChannelBinding}
+	}
+	if v.approval != nil {
+		c["approval"] = map[string]any{
+			"id": v.approval.ID, "by": v.approval.By,
+			"at": v.approval.Decided.UTC().Format(audit.TimeFormat),
+		}
+	}
+	return c
+}

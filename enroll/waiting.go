@@ -1,0 +1,140 @@
+package enroll
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hallmark-pki/hallmark/internal/fault"
+	"github.com/hallmark-pki/hallmark/policy"
+)
+
+// heldFor is how long a held request waits for an operator, and how long an
+// approval waits for the device to come back.
+const heldFor = 7 * 24 * time.Hour
+
+// defaultRetryAfter is what a held device is told to wait where its profile says nothing.
+const defaultRetryAfter = 30 * time.Second
+
+// Waiting are the enrolments that policy holds for a person.
+type Waiting struct {
+	Store HeldStore
+	Now   func() time.Time
+}
+
+// List returns the held requests that the filter selects.
+func (w *Waiting) List(ctx context.Context, p policy.Permit, f HeldFilter) ([]Held, error) {
+	if err := p.Covers(policy.ListRequests, ""); err != nil {
+		return nil, err
+	}
+	return w.Store.HeldRequests(ctx, f)
+}
+
+// Show returns one held request, or an error of kind NotFound.
+func (w *Waiting) Show(ctx context.Context, p policy.Permit, id string) (Held, error) {
+	if err := p.Covers(policy.ShowRequest, id); err != nil {
+		return Held{}, err
+	}
+	found, err := w.Store.HeldRequests(ctx, HeldFilter{ID: id, Limit: 1})
+	if err == nil && len(found) == 0 {
+		err = fault.New(fault.NotFound, "request_unknown", "no held request has this id")
+	}
+	if err != nil {
+		return Held{}, err
+	}
+	return found[0], nil
+}
+
+// Approve lets the request through when the device asks again; every check
+// runs again then.
+func (w *Waiting) Approve(ctx context.Context, p policy.Permit, id, reason string) error {
+	return w.settle(ctx, p, policy.ApproveRequest, Settlement{ID: id, To: Approved, Reason: reason})
+}
+
+// Deny refuses the request, with a reason that the device is told.
+func (w *Waiting) Deny(ctx context.Context, p policy.Permit, id, reason string) error {
+	if reason == "" {
+		return fault.New(fault.Malformed, "reason_missing", "a denial needs a reason: the device is told")
+	}
+	return w.settle(ctx, p, policy.DenyRequest, Settlement{ID: id, To: Rejected, Reason: reason})
+}
+
+func (w *Waiting) settle(ctx context.Context, p policy.Permit, a policy.Action, s Settlement) error {
+	s.By, s.At = p.Actor(), w.Now()
+	event, err := p.Redeem(a, s.ID, policy.Properties{"request": map[string]any{"state": string(s.To), "reason": s.Reason}})
+	if err != nil {
+		return err
+	}
+	return w.Store.SettleHeld(ctx, s, event)
+}
+
+// settled returns the operator's yes to this very request, nil if there is no
+// word yet, and an operator's no as an error.
+func (w *Waiting) settled(ctx context.Context, v *visit) (*Held, error) {
+	held, err := w.Store.HeldByKey(ctx, pendingKey(v), v.at)
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch held.State {
+	case Approved:
+		return &held, nil
+	case Rejected:
+		return nil, fault.New(fault.Denied, "request_denied", fmt.Sprintf("an operator denied request %s: %s", held.ID, held.Reason))
+	}
+	return nil, nil
+}
+
+// hold records the request as waiting and returns the error that says so.
+func (w *Waiting) hold(ctx context.Context, v *visit, d *policy.Decision) error {
+	h := Held{
+		ID: d.ID().String(), Key: pendingKey(v), Device: v.device.ID, Profile: v.profile.Name,
+		Renewal: v.renewal(), KeyHash: hex.EncodeToString(v.CSR.KeySHA256[:]), Subject: v.CSR.Request.Subject.String(),
+		State: Pending, Created: v.at, Expires: v.at.Add(heldFor), Attempts: 1,
+	}
+	says := "waiting for an operator's approval"
+	for _, r := range d.Reasons() {
+		h.Reasons = append(h.Reasons, r.Code)
+		says = r.Detail
+	}
+	event, err := d.Held(policy.Properties{"request": map[string]any{"key_sha256": h.KeyHash, "profile": h.Profile}})
+	if err != nil {
+		return err
+	}
+	standing, err := w.Store.Hold(ctx, h, event)
+	if err != nil {
+		return err
+	}
+	after := v.profile.RetryAfter
+	if after == 0 {
+		after = defaultRetryAfter
+	}
+	return &fault.Error{Kind: fault.Held, Code: "held", After: after, Ref: d.ID().String(),
+		Says: fmt.Sprintf("%s (request %s)", says, standing.ID)}
+}
+
+// pendingKey is what makes two tries the same request: profile, device, key and
+// the names asked for. The CSR's bytes will not do, for with channel binding they
+// change with every connection.
+func pendingKey(v *visit) [32]byte {
+	h := sha256.New()
+	part := func(b []byte) { fmt.Fprintf(h, "%d:", len(b)); h.Write(b) }
+	part([]byte(v.profile.Name))
+	part([]byte(v.device.ID))
+	part([]byte(v.Operation.String()))
+	if v.Operation != ServerKeygen { // there the key is new each time
+		part(v.CSR.SPKI)
+	}
+	part([]byte(v.CSR.Request.Subject.String()))
+	names := slices.Clone(v.CSR.Names())
+	slices.Sort(names)
+	for _, name := range names {
+		part([]byte(name))
+	}
+	return [32]byte(h.Sum(nil))
+}

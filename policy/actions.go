@@ -1,0 +1,63 @@
+package policy
+
+// Action is one thing that can be asked, as noun.verb. The list below is
+// closed: Decide refuses any other name.
+type Action string
+
+// What devices ask.
+const (
+	IssueCertificate Action = "certificate.issue"
+	RenewCertificate Action = "certificate.renew"
+)
+
+// What operators ask.
+const (
+	ListCertificates Action = "certificate.list"
+	ShowCertificate  Action = "certificate.show"
+
+	CreateToken Action = "token.create"
+	ListTokens  Action = "token.list"
+	RevokeToken Action = "token.revoke"
+
+	ListRequests   Action = "request.list"
+	ShowRequest    Action = "request.show"
+	ApproveRequest Action = "request.approve"
+	DenyRequest    Action = "request.deny"
+
+	ImportDevices    Action = "device.import"
+	ListDevices      Action = "device.list"
+	ShowDevice       Action = "device.show"
+	QuarantineDevice Action = "device.quarantine"
+	ReleaseDevice    Action = "device.release"
+	RetireDevice     Action = "device.retire"
+
+	AddAnchor    Action = "anchor.add"
+	ListAnchors  Action = "anchor.list"
+	RemoveAnchor Action = "anchor.remove"
+
+	ListDecisions Action = "decision.list"
+	ShowDecision  Action = "decision.show"
+
+	ReadRecord   Action = "audit.read"
+	CreateBackup Action = "backup.create"
+)
+
+// actions tells of each Action whether it only reads. An allowed read is
+// recorded by Decide itself; an allowed change is recorded with the change.
+var actions = map[Action]struct{ reads bool }{
+	IssueCertificate: {}, RenewCertificate: {},
+	ListCertificates: {reads: true}, ShowCertificate: {reads: true},
+	CreateToken: {}, ListTokens: {reads: true}, RevokeToken: {},
+	ListRequests: {reads: true}, ShowRequest: {reads: true}, ApproveRequest: {}, DenyRequest: {},
+	ImportDevices: {}, ListDevices: {reads: true}, ShowDevice: {reads: true},
+	QuarantineDevice: {}, ReleaseDevice: {}, RetireDevice: {},
+	AddAnchor: {}, ListAnchors: {reads: true}, RemoveAnchor: {},
+	ListDecisions: {reads: true}, ShowDecision: {reads: true},
+	ReadRecord: {reads: true}, CreateBackup: {reads: true},
+}
+
+// Known reports whether a is on the list.
+func (a Action) Known() bool { _, ok := actions[a]; return ok }
+
+// Reads reports whether a changes nothing.
+func (a Action) Reads() bool { return actions[a].reads }

@@ -1,0 +1,127 @@
+package rego
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+)
+
+// answerVar holds the entrypoint's value in query results.
+const answerVar = ast.Var("answer")
+
+// rules are one compiled policy. Nothing in it changes after load.
+type rules struct {
+	digest        string
+	compiler      *ast.Compiler
+	store         storage.Store
+	query         ast.Body
+	queryCompiler ast.QueryCompiler
+}
+
+// load reads and compiles the rules in dir.
+func load(ctx context.Context, dir string) (*rules, error) {
+	s, err := readDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	return compile(ctx, s)
+}
+
+// compile makes rules of sources, tests left out.
+func compile(ctx context.Context, s *sources) (*rules, error) {
+	modules, err := parse(s.rules)
+	if err != nil {
+		return nil, err
+	}
+	r := &rules{digest: s.digest()}
+	if r.store, err = newStore(s); err != nil {
+		return nil, err
+	}
+	if r.compiler, err = compileModules(ctx, modules, r.store); err != nil {
+		return nil, err
+	}
+	if err := checkEntrypoint(r.compiler); err != nil {
+		return nil, err
+	}
+	r.queryCompiler = r.compiler.QueryCompiler()
+	question := ast.Equality.Expr(ast.NewTerm(ast.MustParseRef(Entrypoint)), ast.NewTerm(answerVar))
+	if r.query, err = r.queryCompiler.Compile(ast.NewBody(question)); err != nil {
+		return nil, problemsOf(err)
+	}
+	return r, nil
+}
+
+// newStore keeps the data as the evaluator wants to read it, so that reading costs nothing.
+func newStore(s *sources) (storage.Store, error) {
+	document, err := s.document()
+	if err != nil {
+		return nil, err
+	}
+	value, err := ast.InterfaceToValue(document)
+	if err != nil {
+		return nil, Problems{{File: s.data.name, Says: err.Error()}}
+	}
+	return inmem.NewFromASTObject(value.(ast.Object)), nil
+}
+
+// parse reads all files before it gives up, so that one check names every mistake.
+func parse(files []file) (map[string]*ast.Module, error) {
+	modules := make(map[string]*ast.Module, len(files))
+	var wrong Problems
+	for _, f := range files {
+		module, err := ast.ParseModuleWithOpts(f.name, string(f.text), ast.ParserOptions{
+			RegoVersion:       ast.RegoV1,
+			Capabilities:      capabilities(),
+			ProcessAnnotation: true,
+		})
+		switch {
+		case err != nil:
+			wrong = append(wrong, problemsOf(err)...)
+		case module == nil:
+			wrong = append(wrong, Problem{File: f.name, Line: 1, Column: 1, Says: "the file is empty"})
+		default:
+			modules[f.name] = module
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, wrong
+	}
+	return modules, nil
+}
+
+// compileModules compiles strictly, and refuses rules that hide data or reach out.
+func compileModules(ctx context.Context, modules map[string]*ast.Module, store storage.Store) (*ast.Compiler, error) {
+	txn, err := store.NewTransaction(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Abort(ctx, txn)
+	compiler := ast.NewCompiler().
+		WithDefaultRegoVersion(ast.RegoV1).
+		WithCapabilities(capabilities()).
+		WithStrict(true).
+		WithPathConflictsCheck(storage.NonEmpty(ctx, store, txn))
+	if compiler.Compile(modules); compiler.Failed() {
+		return nil, problemsOf(compiler.Errors)
+	}
+	return compiler, nil
+}
+
+// checkEntrypoint demands that the question has exactly one kind of answer: a
+// value, not a function and not a set that grows rule by rule.
+func checkEntrypoint(c *ast.Compiler) error {
+	found := c.GetRulesExact(ast.MustParseRef(Entrypoint))
+	if len(found) == 0 {
+		return Problems{{File: ".", Says: fmt.Sprintf("no rule %s: package hallmark must have a rule called decision", Entrypoint)}}
+	}
+	for _, rule := range found {
+		if len(rule.Head.Args) > 0 || rule.Head.RuleKind() != ast.SingleValue {
+			at := rule.Loc()
+			return Problems{{File: at.File, Line: at.Row, Column: at.Col, Says: "decision must be one value: write decision := … if …"}}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+// Package rego answers policy questions with rules written in Rego. It is the
+// only room that knows the Open Policy Agent: rules come in as a directory of
+// files, answers leave as policy.Answer.
+//
+// Rules are compiled strictly, may not reach the network, the clock, chance or
+// the environment, and are stopped when their time or their budget of steps is
+// used up. Whatever is not one clear and well-formed answer is an error, which
+// package policy turns into a deny.
+package rego
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/hallmark-pki/hallmark/policy"
+)
+
+// Entrypoint is the rule that is asked.
+const Entrypoint = "data.hallmark.decision"
+
+// Config says where the rules are.
+type Config struct {
+	Dir string // directory of *.rego files and one data.json or data.yaml
+}
+
+// Engine answers with the rules it was loaded with, until Reload replaces
+// them. It implements policy.Engine and may be used by many goroutines.
+type Engine struct {
+	dir    string
+	active atomic.Pointer[rules]
+}
+
+var _ policy.Engine = (*Engine)(nil)
+
+// Load compiles the rules in c.Dir. What is wrong with them comes back as Problems.
+func Load(ctx context.Context, c Config) (*Engine, error) {
+	e := &Engine{dir: c.Dir}
+	if err := e.Reload(ctx); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Reload compiles the directory anew and swaps the rules in one step. If
+// anything is wrong it returns Problems and the rules before stay active.
+func (e *Engine) Reload(ctx context.Context) error {
+	fresh, err := load(ctx, e.dir)
+	if err != nil {
+		return err
+	}
+	e.active.Store(fresh)
+	return nil
+}
+
+// Digest names the active rules as "sha256:<hex>": see digest.
+func (e *Engine) Digest() string { return e.active.Load().digest }
+
+// Evaluate asks the active rules about input, whose values are limited to
+// those that policy.Properties allows. The answer carries the digest of the
+// rules that were asked, along with an error too.
+func (e *Engine) Evaluate(ctx context.Context, input map[string]any) (answer policy.Answer, err error) {
+	r := e.active.Load()
+	defer func() {
+		if p := recover(); p != nil {
+			answer, err = policy.Answer{}, fmt.Errorf("the evaluator broke: %v", p)
+		}
+		answer.Policy = r.digest
+	}()
+	document, err := inputValue(input)
+	if err != nil {
+		return policy.Answer{}, err
+	}
+	result, err := r.ask(ctx, document)
+	if err != nil {
+		return policy.Answer{}, err
+	}
+	return readAnswer(result)
+}
+
+// ask evaluates the entrypoint and returns its one value.
+func (r *rules) ask(ctx context.Context, input ast.Value) (ast.Value, error) {
+	txn, err := r.store.NewTransaction(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer r.store.Abort(ctx, txn)
+
+	var found []ast.Value
+	limit := budget{ctx: ctx}
+	err = topdown.NewQuery(r.query).
+		WithQueryCompiler(r.queryCompiler).
+		WithCompiler(r.compiler).
+		WithStore(r.store).
+		WithTransaction(txn).
+		WithInput(ast.NewTerm(input)).
+		WithCancel(&limit).
+		WithMetrics(metrics.NoOp()).
+		WithStrictBuiltinErrors(true).
+		Iter(ctx, func(result topdown.QueryResult) error {
+			found = append(found, result[answerVar].Value)
+			return nil
+		})
+	switch {
+	case topdown.IsCancel(err):
+		return nil, limit.reason()
+	case err != nil:
+		return nil, err
+	case len(found) == 0:
+		return nil, errors.New(Entrypoint + " is undefined for this input")
+	case len(found) > 1:
+		return nil, errors.New(Entrypoint + " has more than one value")
+	}
+	return found[0], nil
+}
+
+// maxSteps bounds one evaluation independently of the machine's load. The
+// default rules take about a hundred.
+const maxSteps = 1_000_000
+
+// budget stops an evaluation whose time is over or whose steps are used up.
+// The evaluator asks it before every expression.
+type budget struct {
+	ctx   context.Context
+	steps int
+}
+
+// Cancel implements topdown.Cancel; nobody calls it.
+func (b *budget) Cancel() {}
+
+// Cancelled implements topdown.Cancel.
+func (b *budget) Cancelled() bool {
+	b.steps++
+	return b.steps > maxSteps || b.ctx.Err() != nil
+}
+
+func (b *budget) reason() error {
+	if err := b.ctx.Err(); err != nil {
+		return fmt.Errorf("the rules were stopped after %d steps: %w", b.steps, err)
+	}
+	return fmt.Errorf("the rules were stopped after %d steps, the most one decision may take", maxSteps)
+}
