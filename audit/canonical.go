@@ -1,9 +1,11 @@
 package audit
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -11,8 +13,9 @@ import (
 // AppendCanonical appends v to b as canonical JSON (RFC 8785): object keys
 // sorted, no white space, the shortest escapes. It takes nil, bool, string,
 // int, int64, []string, []any, map[string]any (not maps under a name of their
-// own), and json.RawMessage that is canonical already. Invalid
-// UTF-8 becomes U+FFFD. It panics on any other type: a programming error.
+// own), and json.RawMessage that is canonical already. Invalid UTF-8 becomes
+// U+FFFD, and an integer beyond ±2^53 is rounded to a double, as the RFC's
+// numbers are. It panics on any other type: a programming error.
 func AppendCanonical(b []byte, v any) []byte {
 	switch v := v.(type) {
 	case nil:
@@ -20,9 +23,9 @@ func AppendCanonical(b []byte, v any) []byte {
 	case bool:
 		return strconv.AppendBool(b, v)
 	case int:
-		return strconv.AppendInt(b, int64(v), 10)
+		return appendInt(b, int64(v))
 	case int64:
-		return strconv.AppendInt(b, v, 10)
+		return appendInt(b, v)
 	case string:
 		return appendString(b, v)
 	case json.RawMessage:
@@ -51,13 +54,27 @@ func AppendCanonical(b []byte, v any) []byte {
 	panic(fmt.Sprintf("audit: no canonical form for %T", v))
 }
 
+// maxExact is the largest integer up to which every one is a double.
+const maxExact = 1 << 53
+
+// appendInt writes an integer as ECMAScript does (RFC 8785, Section 3.2.2.3).
+func appendInt(b []byte, v int64) []byte {
+	if -maxExact <= v && v <= maxExact {
+		return strconv.AppendInt(b, v, 10)
+	}
+	return strconv.AppendFloat(b, float64(v), 'f', -1, 64)
+}
+
 func appendObject(b []byte, object map[string]any) []byte {
 	var room [16]string
 	keys := room[:0]
 	for k := range object {
+		if !utf8.ValidString(k) {
+			return appendObject(b, validKeys(object))
+		}
 		keys = append(keys, k)
 	}
-	sort.Strings(keys) // our keys are ASCII, where UTF-8 and UTF-16 order agree
+	slices.SortFunc(keys, compareKeys[string])
 	b = append(b, '{')
 	for i, k := range keys {
 		if i > 0 {
@@ -67,6 +84,39 @@ func appendObject(b []byte, object map[string]any) []byte {
 		b = AppendCanonical(b, object[k])
 	}
 	return append(b, '}')
+}
+
+// validKeys returns the object with invalid UTF-8 in its keys replaced. Of keys
+// that become equal the first in byte order stays.
+func validKeys(object map[string]any) map[string]any {
+	valid := make(map[string]any, len(object))
+	for _, k := range slices.Sorted(maps.Keys(object)) {
+		fixed := string([]rune(k))
+		if _, taken := valid[fixed]; !taken {
+			valid[fixed] = object[k]
+		}
+	}
+	return valid
+}
+
+// compareKeys orders keys by their UTF-16 code units (RFC 8785, Section
+// 3.2.3). That is the order of the UTF-8 bytes, except that the characters past
+// U+FFFF (first byte 0xF0 and up), being surrogates there, come before U+E000 to
+// U+FFFF (first byte 0xEE or 0xEF).
+func compareKeys[T string | []byte](a, b T) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return cmp.Compare(rank(a[i]), rank(b[i]))
+		}
+	}
+	return cmp.Compare(len(a), len(b))
+}
+
+func rank(c byte) byte {
+	if c == 0xEE || c == 0xEF {
+		return c + 0x10
+	}
+	return c
 }
 
 // appendString writes s with the escapes of RFC 8785, Section 3.2.2.2.

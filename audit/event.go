@@ -14,7 +14,10 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/hallmark-pki/hallmark/internal/fault"
 )
 
 // ID names one event, and the decision inside it where there is one. The
@@ -95,13 +98,25 @@ type Event struct {
 // TimeFormat is how leaves write a time: RFC 3339, UTC, milliseconds.
 const TimeFormat = "2006-01-02T15:04:05.000Z"
 
+// MaxLeaf is the most bytes of a leaf: what the length prefix of an entry
+// bundle can say (C2SP tlog-tiles, Log entries).
+const MaxLeaf = 65535
+
 // Leaf returns the event as it stands in the tree: canonical JSON (RFC 8785)
-// on one line. It refuses an event that lacks who, what, when or how it ended.
+// on one line, at most MaxLeaf bytes. It refuses an event that lacks who, what,
+// when or how it ended, and a decision or fact that is not canonical: what an
+// auditor's check would reject must not get into the tree.
 func (e *Event) Leaf() ([]byte, error) {
 	if e.ID == (ID{}) || e.At.IsZero() || e.Action == "" || e.Actor.Type == "" || e.Object.Type == "" || e.Outcome == "" {
 		return nil, errors.New("incomplete event: id, time, action, actor, object and outcome are required")
 	}
-	b := make([]byte, 0, 1024)
+	if y := e.At.UTC().Year(); y < 0 || y > 9999 {
+		return nil, fmt.Errorf("incomplete event: no time stamp has the year %d", y)
+	}
+	if err := e.checkDocuments(); err != nil {
+		return nil, err
+	}
+	b := make([]byte, 0, 512+len(e.Decision)+len(e.Fact))
 	b = append(b, `{"action":`...)
 	b = AppendCanonical(b, e.Action)
 	b = append(b, `,"actor":`...)
@@ -127,7 +142,28 @@ func (e *Event) Leaf() ([]byte, error) {
 	if e.Source != "" {
 		b = AppendCanonical(append(b, `,"source":`...), e.Source)
 	}
-	return append(b, `,"v":1}`...), nil
+	b = append(b, `,"v":1}`...)
+	if len(b) > MaxLeaf {
+		return nil, fault.Wrap(fault.Malformed, "record_too_large", "what was asked is too large to be recorded",
+			fmt.Errorf("event %s has %d bytes, at most %d fit", e.ID, len(b), MaxLeaf))
+	}
+	return b, nil
+}
+
+// checkDocuments makes sure that the parts written elsewhere are canonical.
+func (e *Event) checkDocuments() error {
+	for _, part := range []struct {
+		name string
+		json []byte
+	}{{"decision", e.Decision}, {"fact", e.Fact}} {
+		if len(part.json) == 0 {
+			continue
+		}
+		if err := CheckCanonical(part.json); err != nil {
+			return fmt.Errorf("event %s: the %s is not canonical JSON: %w", e.ID, part.name, err)
+		}
+	}
+	return nil
 }
 
 func (p Party) append(b []byte) []byte {
