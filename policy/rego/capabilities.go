@@ -6,7 +6,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// allowed are the built-in functions that rules may call: those that compute
+// harmless are the built-in functions that rules may call: those that compute
 // from their arguments alone, with a cost that follows their size. It is a
 // list of what is allowed, so that a new version of OPA cannot widen it.
 //
@@ -17,7 +17,7 @@ import (
 // numbers.range*, net.cidr_expand, bits.lsh, graph.reachable_paths,
 // strings.render_template and yaml.unmarshal (a short text that makes a large
 // result).
-var allowed = []string{
+var harmless = []string{
 	// operators
 	"and", "assign", "div", "eq", "equal", "gt", "gte", "internal.member_2", "internal.member_3",
 	"lt", "lte", "minus", "mul", "neq", "or", "plus", "rem",
@@ -54,7 +54,7 @@ var allowed = []string{
 // capabilities is what rules are compiled against.
 func capabilities() *ast.Capabilities {
 	c := ast.CapabilitiesForThisVersion()
-	c.Builtins = slices.DeleteFunc(c.Builtins, func(b *ast.Builtin) bool { return !slices.Contains(allowed, b.Name) })
+	c.Builtins = slices.DeleteFunc(c.Builtins, func(b *ast.Builtin) bool { return !slices.Contains(harmless, b.Name) })
 	c.AllowNet = []string{} // empty forbids all hosts, nil would allow them
 	return c
 }

@@ -32,7 +32,8 @@ func load(ctx context.Context, dir string) (*rules, error) {
 
 // compile makes rules of sources, tests left out.
 func compile(ctx context.Context, s *sources) (*rules, error) {
-	modules, err := parse(s.rules)
+	allowed := capabilities()
+	modules, err := parse(s.rules, allowed)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +41,7 @@ func compile(ctx context.Context, s *sources) (*rules, error) {
 	if r.store, err = newStore(s); err != nil {
 		return nil, err
 	}
-	if r.compiler, err = compileModules(ctx, modules, r.store); err != nil {
+	if r.compiler, err = compileModules(ctx, modules, allowed, r.store); err != nil {
 		return nil, err
 	}
 	if err := checkEntrypoint(r.compiler); err != nil {
@@ -68,13 +69,13 @@ func newStore(s *sources) (storage.Store, error) {
 }
 
 // parse reads all files before it gives up, so that one check names every mistake.
-func parse(files []file) (map[string]*ast.Module, error) {
+func parse(files []file, allowed *ast.Capabilities) (map[string]*ast.Module, error) {
 	modules := make(map[string]*ast.Module, len(files))
 	var wrong Problems
 	for _, f := range files {
 		module, err := ast.ParseModuleWithOpts(f.name, string(f.text), ast.ParserOptions{
 			RegoVersion:       ast.RegoV1,
-			Capabilities:      capabilities(),
+			Capabilities:      allowed,
 			ProcessAnnotation: true,
 		})
 		switch {
@@ -93,7 +94,7 @@ func parse(files []file) (map[string]*ast.Module, error) {
 }
 
 // compileModules compiles strictly, and refuses rules that hide data or reach out.
-func compileModules(ctx context.Context, modules map[string]*ast.Module, store storage.Store) (*ast.Compiler, error) {
+func compileModules(ctx context.Context, modules map[string]*ast.Module, allowed *ast.Capabilities, store storage.Store) (*ast.Compiler, error) {
 	txn, err := store.NewTransaction(ctx)
 	if err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func compileModules(ctx context.Context, modules map[string]*ast.Module, store s
 	defer store.Abort(ctx, txn)
 	compiler := ast.NewCompiler().
 		WithDefaultRegoVersion(ast.RegoV1).
-		WithCapabilities(capabilities()).
+		WithCapabilities(allowed).
 		WithStrict(true).
 		WithPathConflictsCheck(storage.NonEmpty(ctx, store, txn))
 	if compiler.Compile(modules); compiler.Failed() {

@@ -8,45 +8,110 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// maxNesting bounds the input; ours is six deep.
+// maxNesting bounds the input; ours is five deep.
 const maxNesting = 32
 
 // inputValue lays input out for the evaluator. Members are converted when a
-// rule first reads them, which is why everything is checked beforehand.
+// rule first reads them, so everything is checked beforehand. The rules have to
+// see what the record will show: invalid UTF-8 becomes U+FFFD in both.
 func inputValue(input map[string]any) (ast.Value, error) {
 	clean, err := checkObject(input, maxNesting)
 	if err != nil {
 		return nil, fmt.Errorf("the input cannot be judged: %w", err)
 	}
-	return ast.LazyObject(clean), nil
+	if !clean {
+		input = repairObject(input)
+	}
+	return ast.LazyObject(input), nil
 }
 
-// checkObject returns m, or a copy with U+FFFD in place of invalid UTF-8: the
-// rules have to see what the record will show.
-func checkObject(m map[string]any, depth int) (map[string]any, error) {
-	if depth == 0 {
-		return nil, fmt.Errorf("nested more than %d deep", maxNesting)
-	}
-	var clean map[string]any // nil while nothing had to be changed
-	for name, value := range m {
-		checked, changed, err := check(value, depth-1)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+// check refuses what no rule could read or no record could show, and reports
+// whether all text in v is valid.
+func check(v any, depth int) (bool, error) {
+	switch v := v.(type) {
+	case nil, bool, int, int64:
+		return true, nil
+	case string:
+		return utf8.ValidString(v), nil
+	case []string:
+		clean := true
+		for _, s := range v {
+			clean = clean && utf8.ValidString(s)
 		}
-		if !changed && utf8.ValidString(name) {
-			continue
+		return clean, nil
+	case map[string]any:
+		return checkObject(v, depth)
+	case []any:
+		if depth == 0 {
+			return false, fmt.Errorf("nested more than %d deep", maxNesting)
 		}
-		if clean == nil {
-			clean = make(map[string]any, len(m))
-			for n, v := range m {
-				clean[n] = v
+		clean := true
+		for _, e := range v {
+			sound, err := check(e, depth-1)
+			if err != nil {
+				return false, err
 			}
+			clean = clean && sound
 		}
-		delete(clean, name)
-		clean[validText(name)] = checked
+		return clean, nil
 	}
-	if clean == nil {
-		return m, nil
+	return false, fmt.Errorf("a %T has no place in it", v)
+}
+
+func checkObject(m map[string]any, depth int) (bool, error) {
+	if depth == 0 {
+		return false, fmt.Errorf("nested more than %d deep", maxNesting)
+	}
+	clean := true
+	for name, v := range m {
+		sound, err := check(v, depth-1)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", name, err)
+		}
+		clean = clean && sound && utf8.ValidString(name)
 	}
 	return clean, nil
+}
+
+// repair copies v, which check has passed, with U+FFFD for every invalid byte,
+// exactly as audit.AppendCanonical writes it.
+func repair(v any) any {
+	switch v := v.(type) {
+	case string:
+		return repairText(v)
+	case []string:
+		repaired := make([]string, len(v))
+		for i, s := range v {
+			repaired[i] = repairText(s)
+		}
+		return repaired
+	case []any:
+		repaired := make([]any, len(v))
+		for i, e := range v {
+			repaired[i] = repair(e)
+		}
+		return repaired
+	case map[string]any:
+		return repairObject(v)
+	}
+	return v
+}
+
+func repairObject(m map[string]any) map[string]any {
+	repaired := make(map[string]any, len(m))
+	for name, v := range m {
+		repaired[repairText(name)] = repair(v)
+	}
+	return repaired
+}
+
+func repairText(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s { // an invalid byte ranges as U+FFFD
+		b.WriteRune(r)
+	}
+	return b.String()
 }

@@ -1,0 +1,26 @@
+# METADATA
+# title: Hallmark's decision
+# description: |
+#   The server asks data.hallmark.decision before it does anything for anybody.
+#   One deny outweighs every allow, a hold waits for a person, and what no rule
+#   allows is denied. Add rules in files of your own: package hallmark, and one
+#   more deny, hold or allow. Day-to-day lists live in data.json.
+package hallmark
+
+# METADATA
+# title: The decision
+# description: |
+#   {"verdict": "allow"|"hold"|"deny", "reasons": [{"code", "detail"}]}, and with
+#   an allow whatever terms say: "profile", "lifetime", "obligations".
+# entrypoint: true
+decision := {"verdict": "deny", "reasons": deny} if {
+	count(deny) > 0
+} else := {"verdict": "deny", "reasons": [no_rule]} if {
+	not allow
+} else := {"verdict": "hold", "reasons": hold} if {
+	count(hold) > 0
+} else := object.union({"verdict": "allow"}, terms)
+
+no_rule := {"code": "no_rule", "detail": detail} if {
+	detail := sprintf("no rule allows %s to %s %q", [input.action.name, input.subject.type, input.subject.id])
+} else := {"code": "no_rule", "detail": "no rule allows this"}

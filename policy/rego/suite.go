@@ -1,0 +1,159 @@
+package rego
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/cover"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/tester"
+)
+
+// maxTestTime bounds one test rule.
+const maxTestTime = 5 * time.Second
+
+// Case is one test rule that was run.
+type Case struct {
+	Name    string        `json:"name"` // such as data.hallmark_test.test_stranger_is_denied
+	File    string        `json:"file"`
+	Line    int           `json:"line"`
+	Passed  bool          `json:"passed"`
+	Skipped bool          `json:"skipped,omitempty"` // named todo_test_…
+	Error   string        `json:"error,omitempty"`   // why it broke off; empty if it was merely false
+	Output  string        `json:"output,omitempty"`  // what print() said
+	Took    time.Duration `json:"took_ns"`
+}
+
+// Results are those of all tests of a policy directory.
+type Results struct {
+	Cases    []Case   `json:"cases"`                 // by file and line
+	Coverage float64  `json:"coverage"`              // per cent of the lines of rules that the tests ran
+	Missed   Problems `json:"not_covered,omitempty"` // where the other lines are
+}
+
+// Passed reports whether there were tests and none of them failed.
+func (r *Results) Passed() bool {
+	failed := func(c Case) bool { return !c.Passed && !c.Skipped }
+	return len(r.Cases) > 0 && !slices.ContainsFunc(r.Cases, failed)
+}
+
+// Check says what is wrong with the policy in dir, its tests included, as
+// Problems. A policy that passes will be taken by Load and Reload.
+func Check(ctx context.Context, dir string) error {
+	s, err := readDir(dir)
+	if err != nil {
+		return err
+	}
+	if _, err := compile(ctx, s); err != nil {
+		return err
+	}
+	store, err := newStore(s)
+	if err != nil {
+		return err
+	}
+	allowed := capabilities()
+	modules, err := parse(slices.Concat(s.rules, s.tests), allowed)
+	if err != nil {
+		return err
+	}
+	_, err = compileModules(ctx, modules, allowed, store)
+	return err
+}
+
+// Test runs the rules named test_… in the *_test.rego files of dir. The error
+// is about a policy that Check refuses; failed tests are in the Results.
+func Test(ctx context.Context, dir string) (Results, error) {
+	if err := Check(ctx, dir); err != nil {
+		return Results{}, err
+	}
+	s, err := readDir(dir)
+	if err != nil {
+		return Results{}, err
+	}
+	store, err := newStore(s)
+	if err != nil {
+		return Results{}, err
+	}
+	allowed := capabilities()
+	modules, err := parse(slices.Concat(s.rules, s.tests), allowed)
+	if err != nil {
+		return Results{}, err
+	}
+	coverage := cover.New()
+	cases, err := runTests(ctx, modules, allowed, store, coverage)
+	if err != nil {
+		return Results{}, err
+	}
+	r := Results{Cases: cases}
+	r.Coverage, r.Missed = measure(coverage.Report(modules), s.rules)
+	return r, nil
+}
+
+// runTests compiles the modules once more, as the test runner wants them, and
+// runs what it finds.
+func runTests(ctx context.Context, modules map[string]*ast.Module, allowed *ast.Capabilities, store storage.Store, coverage *cover.Cover) ([]Case, error) {
+	txn, err := store.NewTransaction(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Abort(ctx, txn)
+	runner := tester.NewRunner().
+		SetCompiler(ast.NewCompiler().
+			WithDefaultRegoVersion(ast.RegoV1).
+			WithCapabilities(allowed).
+			WithEnablePrintStatements(true)).
+		SetModules(modules).
+		SetStore(store).
+		SetTimeout(maxTestTime).
+		RaiseBuiltinErrors(true).
+		SetCoverageRuns(nil).
+		SetCoverageQueryTracer(coverage)
+	results, err := runner.RunTests(ctx, txn)
+	if err != nil {
+		return nil, problemsOf(err)
+	}
+	var cases []Case
+	for result := range results {
+		cases = append(cases, readResult(result))
+	}
+	slices.SortFunc(cases, func(a, b Case) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Name, b.Name))
+	})
+	return cases, ctx.Err()
+}
+
+func readResult(r *tester.Result) Case {
+	c := Case{
+		Name: r.Package + "." + r.Name, File: r.Location.File, Line: r.Location.Row,
+		Passed: r.Pass(), Skipped: r.Skip, Output: string(r.Output), Took: r.Duration,
+	}
+	if r.Error != nil {
+		c.Error = r.Error.Error()
+	}
+	return c
+}
+
+// measure counts the lines of the rules alone: tests cover themselves.
+func measure(report cover.Report, files []file) (percent float64, missed Problems) {
+	covered, total := 0, 0
+	for _, f := range files {
+		found := report.Files[f.name]
+		if found == nil {
+			continue
+		}
+		covered += found.CoveredLines
+		total += found.CoveredLines + found.NotCoveredLines
+		for _, gap := range found.NotCovered {
+			missed = append(missed, Problem{File: f.name, Line: gap.Start.Row, Column: max(1, gap.Start.Col),
+				Says: fmt.Sprintf("not covered up to line %d", gap.End.Row)})
+		}
+	}
+	if total == 0 {
+		return 0, missed
+	}
+	return 100 * float64(covered) / float64(total), missed
+}
