@@ -6,20 +6,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hallmark-pki/hallmark/internal/housetest"
 )
 
 // TestSmoke runs every scenario a few times against the real server, so that
 // the bench cannot rot. It asserts nothing about speed.
 func TestSmoke(t *testing.T) {
-	dir := t.TempDir()
-	for _, room := range []string{"internal/bench", "cmd/hallmark"} {
-		build := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "github.com/hallmark-pki/hallmark/"+room)
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("building %s: %v\n%s", room, err, out)
-		}
+	program := filepath.Join(t.TempDir(), "bench")
+	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	bench := exec.Command(filepath.Join(dir, "bench"), "-smoke", "-floor-noverify",
-		"-hallmark", filepath.Join(dir, "hallmark"), "-dir", t.TempDir())
+	bench := exec.Command(program, "-smoke", "-floor-noverify",
+		"-hallmark", housetest.Binary(t, "hallmark"), "-dir", t.TempDir())
 	out, err := bench.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -132,7 +132,7 @@ func (f *floor) issue(r *http.Request) ([]byte, int, error) {
 	if err != nil {
 		return nil, http.StatusInternalServerError, err
 	}
-	return cert, http.StatusOK, f.log.append(cert)
+	return cert, http.StatusInternalServerError, f.log.append(cert) // the status counts only with an error
 }
 
 func parse(body []byte) (*x509.CertificateRequest, error) {

@@ -184,7 +184,7 @@ func (s *server) prepare(ctx context.Context, n int, maker string) (string, erro
 			return "", err
 		}
 	}
-	if _, err := s.admin(ctx, "anchor", "add", "--profile", "default", "--kind", "idevid", maker); err != nil {
+	if _, err := s.admin(ctx, "anchor", "add", "--profile", "device", "--kind", "idevid", maker); err != nil {
 		return "", err
 	}
 	return s.admin(ctx, "token", "create", "--uses", strconv.Itoa(n), "--ttl", "1h")

@@ -1,0 +1,114 @@
+package archtest
+
+// A room is one package and what it may import.
+type room struct {
+	level   int               // an import goes to a lower level, or to the ground (see ground)
+	imports map[string]string // rooms, each with the reason for the edge
+	tests   []string          // rooms that only its tests import, beyond everybodysTests
+}
+
+// ground are the rooms without opinions, which everyone on level 0 may stand on, too.
+var ground = map[string]bool{"internal/fault": true, "internal/cms": true}
+
+// everybodysTests may be imported by the tests of any room above them: tests go
+// through real parts, not through mocks.
+var everybodysTests = map[string]bool{
+	"audit": true, "policy": true, "policy/rego": true, "fleet": true, "ca": true, "ca/keys": true, "enroll": true,
+	"store": true, "store/storetest": true, "internal/housetest": true, "internal/estclient": true,
+	"internal/fault": true, "internal/cms": true,
+}
+
+const (
+	faults   = "errors have one vocabulary"
+	leaf     = "what it does is an event of the record"
+	permit   = "its verbs take a Permit or a Grant"
+	register = "its subject is a device of the register"
+)
+
+// plan is the import plan: docs/architecture.md in a form that fails.
+var plan = map[string]room{
+	"internal/fault": {level: 0},
+	"internal/cms":   {level: 0},
+	"internal/estclient": {level: 0, imports: map[string]string{
+		"internal/cms": "answers are certs-only CMS"}},
+	"internal/archtest": {level: 0},
+	"internal/bench":    {level: 0}, // measures the built binary from outside
+	"internal/housetest": {level: 1, imports: map[string]string{ // runs the built binaries
+		"internal/estclient": "a device in a test"}},
+	"audit": {level: 0, imports: map[string]string{
+		"internal/fault": faults}},
+	"ca/keys": {level: 0},
+
+	"policy": {level: 1, imports: map[string]string{
+		"audit":          "a decision is a leaf of the record",
+		"internal/fault": "a refusal is an error"}},
+
+	"policy/rego": {level: 2, imports: map[string]string{
+		"policy":         "implements its Engine",
+		"internal/fault": faults}},
+	"fleet": {level: 2, imports: map[string]string{
+		"policy": permit, "audit": leaf, "internal/fault": faults}},
+
+	"ca": {level: 3, imports: map[string]string{
+		"policy": "signs on a Grant and on nothing else", "fleet": "names are built from the register",
+		"audit": leaf, "internal/fault": faults}},
+
+	"enroll": {level: 4, imports: map[string]string{
+		"ca": "the walk ends at the authority", "policy": "the walk asks for a decision", "fleet": register,
+		"audit": leaf, "internal/fault": faults}},
+
+	"enroll/est": {level: 5, imports: map[string]string{
+		"enroll": "turns the protocol into an enroll.Request", "ca": "parses the CSR, answers the certificate",
+		"internal/cms": "answers are certs-only CMS", "internal/fault": "translates errors at the door"}},
+	"console": {level: 5, imports: map[string]string{
+		"enroll": "operators manage tokens, anchors and held requests", "ca": "operators look at certificates",
+		"fleet": "operators manage devices", "policy": "asks for every Permit",
+		"audit": "serves the record", "internal/fault": "translates errors at the door"}},
+	"store": {level: 5, imports: map[string]string{
+		"ca": "implements its Store", "enroll": "implements its stores", "fleet": "implements its Store",
+		"audit": "implements its Store and Journal", "internal/fault": faults}},
+	"store/storetest": {level: 6, imports: map[string]string{
+		"store": "the suite is about it", "ca": "facts to store", "enroll": "facts to store", "fleet": "facts to store",
+		"audit": "facts to store", "internal/fault": "tells errors apart"}},
+
+	"cmd/hallmark": {level: 7, imports: map[string]string{
+		"enroll/est": "mounts the door", "console": "mounts the door", "store": "opens the database",
+		"enroll": "builds the room", "ca": "builds the room", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
+		"policy": "builds the enforcement point", "policy/rego": "loads the rules",
+		"audit": "runs the sequencer; verifies offline", "internal/fault": "one exit code per kind"}},
+	"cmd/hallmark-device": {level: 7, imports: map[string]string{
+		"internal/estclient": "speaks EST"}},
+}
+
+// A guest is a module that only some rooms may import.
+type guest struct {
+	rooms []string // nil: any
+	tests []string // rooms whose tests may import it, too
+	why   string
+}
+
+// guests are the modules in the house, by path prefix; the longest one counts.
+var guests = map[string]guest{
+	"github.com/open-policy-agent/opa":    {rooms: []string{"policy/rego"}, why: "evaluates Rego"},
+	"modernc.org/sqlite":                  {rooms: []string{"store"}, why: "the embedded database, without cgo"},
+	"github.com/lib/pq":                   {rooms: []string{"store"}, why: "speaks to PostgreSQL"},
+	"github.com/pressly/goose":            {rooms: []string{"store"}, why: "migrations for both engines under a lock"},
+	"github.com/klauspost/compress":       {rooms: []string{"store"}, why: "zstd for what is stored once and read seldom"},
+	"github.com/smallstep/certificates":   {rooms: []string{"ca"}, why: "the socket for upstream authorities"},
+	"github.com/zmap/zlint":               {rooms: []string{"ca"}, why: "lints before signing"},
+	"github.com/zmap/zcrypto":             {rooms: []string{"ca"}, why: "zlint's parser"},
+	"filippo.io/edwards25519":             {rooms: []string{"ca"}, why: "refuses Ed25519 keys of small order"},
+	"go.step.sm/crypto":                   {rooms: []string{"ca/keys"}, why: "keys by URI"},
+	"golang.org/x/mod":                    {rooms: []string{"audit"}, tests: []string{"console", "cmd/hallmark"}, why: "the Merkle tree and signed notes"},
+	"github.com/prometheus/client_golang": {rooms: []string{"cmd/hallmark"}, why: "metrics"},
+	"github.com/spf13/cobra":              {rooms: []string{"cmd/hallmark", "cmd/hallmark-device"}, why: "the command lines"},
+	"github.com/goccy/go-yaml":            {rooms: []string{"cmd/hallmark"}, why: "reads the configuration with line numbers"},
+	"github.com/rogpeppe/go-internal":     {rooms: []string{}, tests: []string{"cmd/hallmark", "cmd/hallmark-device"}, why: "scripts drive the real binaries"},
+	"github.com/smallstep/pkcs7":          {rooms: []string{}, tests: []string{"internal/cms", "enroll/est"}, why: "a second opinion on our CMS"},
+	"golang.org/x/crypto/cryptobyte":      {why: "builds and reads DER; of the Go project"},
+	"golang.org/x/sync":                   {why: "errgroup; of the Go project"},
+	"golang.org/x/text/unicode/norm":      {rooms: []string{"ca"}, why: "compares names as RFC 5280, Section 7.1 asks"},
+	"golang.org/x/time":                   {rooms: []string{"enroll/est", "console", "cmd/hallmark"}, why: "rate limits at the doors"},
+	"golang.org/x/net/netutil":            {rooms: []string{"cmd/hallmark"}, why: "bounds connections per listener"},
+	"golang.org/x/net/http2":              {rooms: []string{}, tests: []string{"enroll/est", "cmd/hallmark"}, why: "abuses HTTP/2 in tests"},
+}
