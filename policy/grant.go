@@ -57,6 +57,9 @@ func (g Grant) Admits() bool {
 	return false
 }
 
+// Spent reports whether the grant has been used. Redeem has the last word.
+func (g Grant) Spent() bool { return g.d != nil && g.d.spent.Load() }
+
 // At is when the decision was asked for.
 func (g Grant) At() time.Time {
 	if g.d == nil {

@@ -1,0 +1,112 @@
+// Package ca is the certificate authority: it signs on a policy.Grant and on
+// nothing else. Names and lifetime come from the register, the profile and the
+// grant; from the request comes only the key. Every certificate is linted
+// before it is signed, read back and compared after, and committed together
+// with its entry in the record before anybody sees it.
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hallmark-pki/hallmark/internal/fault"
+	"github.com/hallmark-pki/hallmark/policy"
+)
+
+// Config is what an Authority is made of.
+type Config struct {
+	Issuer   Issuer
+	Profiles []Profile // at least one; defaults are filled in
+	Store    Store
+	Now      func() time.Time // nil means time.Now
+}
+
+// Authority issues certificates. It is safe for concurrent use.
+type Authority struct {
+	issuer Issuer
+	moulds map[string]*mould
+	lint   *linter
+	store  Store
+	now    func() time.Time
+}
+
+// New returns an authority, or an error that names the part of the
+// configuration that is wrong.
+func New(c Config) (*Authority, error) {
+	if c.Issuer == nil || c.Store == nil || len(c.Profiles) == 0 {
+		return nil, errors.New("an authority needs an issuer, a store and a profile")
+	}
+	chain := c.Issuer.Chain()
+	if err := checkChain(chain); err != nil {
+		return nil, err
+	}
+	l, err := newLinter()
+	if err != nil {
+		return nil, err
+	}
+	a := &Authority{issuer: c.Issuer, moulds: map[string]*mould{}, lint: l, store: c.Store, now: c.Now}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	for _, p := range c.Profiles {
+		p = p.WithDefaults()
+		if err := p.Check(); err != nil {
+			return nil, err
+		}
+		if a.moulds[p.Name] != nil {
+			return nil, fmt.Errorf("profile %q stands twice", p.Name)
+		}
+		if a.moulds[p.Name], err = newMould(p, chain[0]); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// Chain returns the issuing certificate first and the root last.
+func (a *Authority) Chain() []*x509.Certificate { return a.issuer.Chain() }
+
+// Issued returns our own certificate that a client presented, or an error of
+// kind NotFound. It compares the whole certificate with the one stored, byte for
+// byte, which proves more than a signature would: that we issued it and still
+// stand by it. It does not look at the validity period or the device's state.
+func (a *Authority) Issued(ctx context.Context, leaf *x509.Certificate) (*Certificate, error) {
+	c, err := a.store.Certificate(ctx, SerialText(leaf.SerialNumber))
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(c.DER, leaf.Raw) {
+		return nil, fault.New(fault.NotFound, "certificate_unknown", "this authority did not issue that certificate")
+	}
+	c.Parsed = leaf
+	return c, nil
+}
+
+// List returns the certificates that the filter selects, newest first.
+func (a *Authority) List(ctx context.Context, p policy.Permit, f Filter) ([]Listed, error) {
+	if err := p.Covers(policy.ListCertificates, ""); err != nil {
+		return nil, err
+	}
+	return a.store.Certificates(ctx, f)
+}
+
+// Show returns one certificate with Parsed set, or an error of kind NotFound.
+// The permit is for the serial number as written in the call.
+func (a *Authority) Show(ctx context.Context, p policy.Permit, serial string) (*Certificate, error) {
+	if err := p.Covers(policy.ShowCertificate, serial); err != nil {
+		return nil, err
+	}
+	c, err := a.store.Certificate(ctx, strings.ToLower(strings.ReplaceAll(serial, ":", "")))
+	if err != nil {
+		return nil, err
+	}
+	if c.Parsed, err = x509.ParseCertificate(c.DER); err != nil {
+		return nil, fmt.Errorf("reading stored certificate %s: %w", c.Serial, err)
+	}
+	return c, nil
+}
