@@ -1,0 +1,101 @@
+package est
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/hallmark-pki/hallmark/internal/fault"
+)
+
+// MaxRequest is the largest body of an enrolment, in bytes as sent: a CSR that
+// carries a TPM's event log needs room.
+const MaxRequest = 256 << 10
+
+// readRequest returns the DER that an enrolment carries.
+func (c *call) readRequest() ([]byte, error) {
+	if !isPKCS10(c.r.Header.Get("Content-Type")) {
+		return nil, errWrongType
+	}
+	if c.r.ContentLength > MaxRequest {
+		return nil, errTooLarge
+	}
+	raw, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, MaxRequest))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, errTooLarge
+	case err != nil:
+		return nil, fault.Wrap(fault.Malformed, "body_incomplete", "the request body did not arrive completely", err)
+	}
+	return decodeBody(raw)
+}
+
+// isPKCS10 accepts the type of RFC 7030, Section 4.2.1, with any parameters,
+// and none at all: some clients send none.
+func isPKCS10(contentType string) bool {
+	if contentType == "" {
+		return true
+	}
+	kind, _, err := mime.ParseMediaType(contentType)
+	return err == nil && kind == "application/pkcs10"
+}
+
+// decodeBody turns a request body into DER. It is base64 whatever
+// Content-Transfer-Encoding says (RFC 8951, Section 3.1), wrapped or not. PEM
+// armour around it, which scripts send, is taken off; its line ends may be lost,
+// as curl loses them.
+func decodeBody(raw []byte) ([]byte, error) {
+	text := bytes.TrimSpace(raw)
+	if armoured, ok := bytes.CutPrefix(text, []byte("-----BEGIN ")); ok {
+		_, armoured, opened := bytes.Cut(armoured, []byte("-----"))
+		inner, _, closed := bytes.Cut(armoured, []byte("-----END "))
+		if !opened || !closed {
+			return nil, fault.New(fault.Malformed, "pem_malformed", "the PEM armour around the request is incomplete")
+		}
+		text = inner
+	}
+	compact := make([]byte, 0, len(text))
+	for _, b := range text {
+		if b != ' ' && b != '\t' && b != '\r' && b != '\n' {
+			compact = append(compact, b)
+		}
+	}
+	if len(compact) == 0 {
+		return nil, fault.New(fault.Malformed, "body_empty", "the request has no body; send a base64 PKCS#10 request")
+	}
+	n, err := base64.StdEncoding.Decode(compact, compact)
+	if err != nil {
+		return nil, fault.Wrap(fault.Malformed, "base64_malformed", "the request body is not base64", err)
+	}
+	return compact[:n], nil
+}
+
+// wrapped reports whether this client needs base64 in lines. strongSwan before
+// 5.9.11 cannot read a line break inside, so one line is the default; libest
+// decodes through OpenSSL and loses lines of more than 1 kB.
+func (c *call) wrapped() bool {
+	return c.profile.Wrap || strings.HasPrefix(c.r.UserAgent(), "libest")
+}
+
+// encodeBody is base64 in one line, or in lines of 64, with a line end at the
+// very end in both cases: libest needs that one.
+func encodeBody(der []byte, wrap bool) []byte {
+	line := base64.StdEncoding.EncodedLen(len(der))
+	out := make([]byte, 0, line+line/64+2)
+	out = base64.StdEncoding.AppendEncode(out, der)
+	if !wrap {
+		return append(out, '\n')
+	}
+	lines := make([]byte, 0, cap(out))
+	for len(out) > 0 {
+		n := min(64, len(out))
+		lines = append(append(lines, out[:n]...), '\n')
+		out = out[n:]
+	}
+	return lines
+}

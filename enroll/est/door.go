@@ -1,0 +1,102 @@
+// Package est is the door for Enrollment over Secure Transport (RFC 7030, RFC
+// 8951, RFC 9908). It turns HTTP into an enroll.Request and the certificate, or
+// the error, back into what EST clients read. It decides nothing: the walk does.
+//
+// Real clients are picky in ways no RFC mentions; what they need is said where
+// the code does it: strongSwan (pki --est) and libest (estclient) above all.
+package est
+
+import (
+	"crypto/x509"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hallmark-pki/hallmark/enroll"
+	"github.com/hallmark-pki/hallmark/internal/fault"
+)
+
+// Door serves EST. Its fields are set before the first request and not changed after.
+type Door struct {
+	Enroller *enroll.Enroller
+	Chain    func() []*x509.Certificate // what cacerts gives out: the issuing authority first, the root last
+	Log      *slog.Logger
+	Limiter  *Limiter                                            // nil: no limits
+	Observe  func(operation string, status int, d time.Duration) // told of each answer, for metrics; may be nil
+}
+
+// Serves reports whether a URL path is for this door: everything that mentions
+// the well-known path, so that odd spellings are refused here. A router that
+// cleans paths answers them with redirects, and EST clients do not follow any.
+func Serves(path string) bool { return strings.Contains(path, "/.well-known/est") }
+
+// call is one HTTP exchange.
+type call struct {
+	w         http.ResponseWriter
+	r         *http.Request
+	id        string // request id, in the log and in answers that have no decision to refer to
+	source    string // the caller's IP address
+	identity  string // what the limits count refusals by besides source; empty if nobody is named
+	label     string
+	profile   *enroll.Profile
+	operation string // as the path has it, or "none"; safe as a metric's label
+	status    int    // what was answered
+}
+
+// ServeHTTP answers one request.
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	c := &call{w: w, r: r, id: newID(), source: sourceOf(r), operation: "none"}
+	if err := d.serve(c); err != nil {
+		d.refuse(c, err)
+	}
+	if d.Observe != nil {
+		d.Observe(c.operation, c.status, time.Since(start))
+	}
+}
+
+// serve finds the operation and runs it. What it returns is answered by refuse.
+func (d *Door) serve(c *call) error {
+	if c.r.TLS == nil { // RFC 7030, Section 3.3: EST is nothing without TLS
+		return fault.New(fault.Denied, "tls_required", "EST is served over TLS only")
+	}
+	label, name, ok := parsePath(c.r.URL)
+	if !ok {
+		return errNoSuchPath
+	}
+	method, run := d.operationOf(name)
+	if run == nil {
+		return errNoSuchPath
+	}
+	c.label, c.operation = label, name
+	profile, err := d.Enroller.Profile(label)
+	if err != nil {
+		return err
+	}
+	c.profile = profile
+	if c.r.Method != method && !(method == http.MethodGet && c.r.Method == http.MethodHead) {
+		return wrongMethod(method)
+	}
+	return run(c)
+}
+
+// operationOf returns the method that an operation takes and what runs it, or
+// nil for one that does not exist (RFC 7030, Section 3.2.2).
+func (d *Door) operationOf(name string) (method string, run func(*call) error) {
+	switch name {
+	case "cacerts":
+		return http.MethodGet, d.caCerts
+	case "csrattrs":
+		return http.MethodGet, d.csrAttrs
+	case "simpleenroll":
+		return http.MethodPost, d.enroll(enroll.Enroll)
+	case "simplereenroll":
+		return http.MethodPost, d.enroll(enroll.Reenroll)
+	case "serverkeygen":
+		return http.MethodPost, d.serverKeygen
+	case "fullcmc":
+		return http.MethodPost, func(*call) error { return errNoFullCMC }
+	}
+	return "", nil
+}
