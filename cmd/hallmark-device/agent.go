@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/hallmark-pki/hallmark/internal/estclient"
+)
+
+// asking is one attempt to get a certificate.
+type asking struct {
+	client  estclient.Client
+	folder  folder
+	state   state
+	key     crypto.Signer
+	subject []byte        // DER; nil leaves the name to the server
+	renewal bool          // simplereenroll
+	wait    time.Duration // how long to wait for an operator's approval
+	say     func(format string, args ...any)
+}
+
+// run asks until there is an answer, and keeps what was given.
+func (a *asking) run(ctx context.Context) (*credential, error) {
+	deadline := time.Now().Add(a.wait)
+	for {
+		got, err := a.once(ctx)
+		if err == nil {
+			return got, a.folder.save(got)
+		}
+		var answer *estclient.Error
+		if !errors.As(err, &answer) || answer.Status != http.StatusAccepted {
+			return nil, err
+		}
+		pause := max(answer.RetryAfter, time.Second)
+		if time.Now().Add(pause).After(deadline) {
+			return nil, fmt.Errorf("held for an operator's approval; the same command later takes it up again: %w", err)
+		}
+		a.say("held for an operator's approval (ref %s); asking again in %s", answer.Ref, pause)
+		if err := sleep(ctx, pause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// once is one exchange with the server, over one connection.
+func (a *asking) once(ctx context.Context) (*credential, error) {
+	session, err := a.client.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
+	wishes, err := session.CSRAttrs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	request := estclient.Request{Key: a.key, Subject: a.subject}
+	if estclient.WantsBinding(wishes) {
+		request.Challenge = session.Binding()
+	}
+	csr, err := request.DER()
+	if err != nil {
+		return nil, err
+	}
+	// The chain comes first: once there is a certificate, nothing may keep it from being saved.
+	chain, err := session.CACerts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	enroll := session.Enroll
+	if a.renewal {
+		enroll = session.Reenroll
+	}
+	certificate, err := enroll(ctx, csr)
+	if err != nil {
+		return nil, err
+	}
+	got := &credential{key: a.key, certificate: certificate, chain: chain, state: a.state}
+	got.state.Issued = time.Now().UTC().Truncate(time.Second)
+	return got, got.check()
+}
+
+// check refuses a certificate that is not over our key, or that the chain does
+// not vouch for: it would lock the device out of everything, renewal included.
+func (c *credential) check() error {
+	spki, err := x509.MarshalPKIXPublicKey(c.key.Public())
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(spki, c.certificate.RawSubjectPublicKeyInfo) {
+		return errors.New("the server sent a certificate over another key")
+	}
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	for _, ca := range c.chain {
+		if bytes.Equal(ca.RawSubject, ca.RawIssuer) {
+			roots.AddCert(ca)
+		} else {
+			intermediates.AddCert(ca)
+		}
+	}
+	_, err = c.certificate.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err != nil {
+		return fmt.Errorf("the server sent a certificate that its own authorities do not vouch for: %w", err)
+	}
+	return nil
+}
+
+// renewal prepares to renew c, over its own key or a new one of the same type.
+func (f folder) renewal(c *credential, sameKey bool) (*asking, error) {
+	key := c.key
+	if !sameKey {
+		var err error
+		if key, err = f.pendingKey(typeOf(c.key)); err != nil {
+			return nil, err
+		}
+	}
+	roots, err := rootsOf([]byte(c.state.CA))
+	if err != nil {
+		return nil, err
+	}
+	return &asking{
+		client: estclient.Client{
+			Server: c.state.Server, Label: c.state.Profile, Roots: roots,
+			Certificate: &tls.Certificate{Certificate: [][]byte{c.certificate.Raw}, PrivateKey: c.key, Leaf: c.certificate},
+		},
+		folder: f, state: c.state, key: key, renewal: true,
+		subject: c.certificate.RawSubject, // RFC 7030, Section 4.2.2: the same subject
+	}, nil
+}
+
+func rootsOf(text []byte) (*x509.CertPool, error) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, errors.New("the CA file has no certificate in PEM")
+	}
+	return roots, nil
+}
+
+// renewAt is when to renew: after two thirds of the certificate's life, a bit
+// earlier by a fraction in [0,1) that spreads a fleet over a twentieth of it.
+func (c *credential) renewAt(fraction float64) time.Time {
+	life := c.certificate.NotAfter.Sub(c.certificate.NotBefore)
+	return c.certificate.NotBefore.Add(life*2/3 - time.Duration(fraction*float64(life/20)))
+}
+
+// device is the id that the certificate names.
+func (c *credential) device() string {
+	if id := c.certificate.Subject.SerialNumber; id != "" {
+		return id
+	}
+	return c.certificate.Subject.CommonName
+}
+
+// sleep waits in short steps by the wall clock, so that a device that was
+// suspended wakes up to what is due by now.
+func sleep(ctx context.Context, d time.Duration) error {
+	until := time.Now().Add(d).Round(0) // Round drops the monotonic clock
+	for {
+		left := time.Until(until)
+		if left <= 0 {
+			return ctx.Err()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(min(left, 30*time.Second)):
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hallmark-pki/hallmark/internal/estclient"
+	"github.com/spf13/cobra"
+)
+
+// enrollFlags are what a first enrolment needs.
+type enrollFlags struct {
+	server, ca, id, profile, keyType, out string
+	token, tokenFile, cert, key           string
+	wait                                  time.Duration
+}
+
+func (f *enrollFlags) add(c *cobra.Command) {
+	flags := c.Flags()
+	flags.StringVar(&f.server, "server", "", "enrolment server, as https://HOST[:PORT]")
+	flags.StringVar(&f.ca, "ca", "", "PEM `file` with the trust anchor of the server")
+	flags.StringVar(&f.id, "id", "", "id of this device; not needed where the token or factory certificate names it")
+	flags.StringVar(&f.token, "token", "", "enrolment token (seen by whoever lists processes; prefer --token-file)")
+	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the enrolment token; - is standard input")
+	flags.StringVar(&f.cert, "cert", "", "PEM `file` with a factory certificate and its chain")
+	flags.StringVar(&f.key, "key", "", "PEM `file` with the factory certificate's key")
+	flags.StringVar(&f.profile, "profile", "", "enrolment profile; empty for the server's default")
+	flags.StringVar(&f.keyType, "key-type", string(p256), "type of the new key: "+keyTypes)
+}
+
+func addOut(c *cobra.Command, out *string) {
+	c.Flags().StringVar(out, "out", "", "`directory` for cert.pem, chain.pem and key.pem (required)")
+}
+
+func enrollCommand() *cobra.Command {
+	var f enrollFlags
+	c := &cobra.Command{
+		Use:   "enroll --server URL --ca FILE (--token T | --token-file FILE | --cert FILE --key FILE) --out DIR",
+		Short: "Get a first certificate",
+		Long: `Make a key, ask the server for a certificate over it, and write cert.pem,
+chain.pem and key.pem to a directory, all at once or not at all.
+
+A request that has to wait for an operator is taken up again by the same
+command, over the same key; --wait makes the command wait itself.`,
+		Example: `  hallmark-device enroll --server https://ca.example:8443 --ca root.crt --id dev-1 --token-file token --out /var/lib/device
+  hallmark-device enroll --server https://ca.example:8443 --ca root.crt --cert idevid.pem --key idevid.key --out /var/lib/device`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			release, err := folder(f.out).lock()
+			if err != nil {
+				return err
+			}
+			defer release()
+			return f.enroll(c)
+		},
+	}
+	f.add(c)
+	addOut(c, &f.out)
+	c.Flags().DurationVar(&f.wait, "wait", 0, "how long to wait for an operator's approval, such as 10m")
+	return c
+}
+
+// check finds what is wrong with the flags before anything is made.
+func (f *enrollFlags) check() error {
+	proofs := 0
+	for _, given := range []bool{f.token != "", f.tokenFile != "", f.cert != "" || f.key != ""} {
+		if given {
+			proofs++
+		}
+	}
+	switch {
+	case f.out == "":
+		return usagef("--out is missing")
+	case f.server == "":
+		return usagef("--server is missing")
+	case f.ca == "":
+		return usagef("--ca is missing: without it the server could be anybody")
+	case (f.cert == "") != (f.key == ""):
+		return usagef("--cert and --key go together")
+	case proofs == 0:
+		return usagef("the server will ask who this is: give --token, --token-file, or --cert with --key")
+	case proofs > 1:
+		return usagef("give one of --token, --token-file, and --cert with --key")
+	case !strings.Contains(" "+keyTypes+",", " "+f.keyType+","):
+		return usagef("unknown key type %q: want one of %s", f.keyType, keyTypes)
+	}
+	return nil
+}
+
+func (f *enrollFlags) enroll(c *cobra.Command) error {
+	a, err := f.asking(c)
+	if err != nil {
+		return err
+	}
+	got, err := a.run(c.Context())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.OutOrStdout(), "enrolled %s: serial %x, until %s, in %s\n",
+		got.device(), got.certificate.SerialNumber, got.certificate.NotAfter.UTC().Format(time.RFC3339), f.out)
+	return nil
+}
+
+// asking turns the flags into an attempt.
+func (f *enrollFlags) asking(c *cobra.Command) (*asking, error) {
+	anchors, err := os.ReadFile(f.ca)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := rootsOf(anchors)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.ca, err)
+	}
+	a := &asking{
+		client: estclient.Client{Server: f.server, Label: f.profile, Roots: roots, User: f.id},
+		folder: folder(f.out),
+		state:  state{Server: f.server, CA: string(anchors), Profile: f.profile, ID: f.id},
+		wait:   f.wait,
+		say:    func(format string, args ...any) { fmt.Fprintf(c.ErrOrStderr(), format+"\n", args...) },
+	}
+	if f.cert != "" {
+		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+		if err != nil {
+			return nil, err
+		}
+		a.client.Certificate = &pair
+	} else if a.client.Password, err = f.readToken(c.InOrStdin()); err != nil {
+		return nil, err
+	}
+	a.key, err = a.folder.pendingKey(keyType(f.keyType))
+	return a, err
+}
+
+func (f *enrollFlags) readToken(stdin io.Reader) (string, error) {
+	if f.token != "" {
+		return f.token, nil
+	}
+	read := func() ([]byte, error) { return os.ReadFile(f.tokenFile) }
+	if f.tokenFile == "-" {
+		read = func() ([]byte, error) { return io.ReadAll(io.LimitReader(stdin, 4096)) }
+	}
+	text, err := read()
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" {
+		return "", fmt.Errorf("%s has no token", f.tokenFile)
+	}
+	return token, nil
+}
