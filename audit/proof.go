@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -106,6 +107,14 @@ func recanonicalize(data []byte) ([]byte, error) {
 	if CheckCanonical(data) == nil {
 		return bytes.Clone(data), nil
 	}
+	return reencode(data)
+}
+
+// reencode decodes JSON and writes it again.
+func reencode(data []byte) ([]byte, error) {
+	if !json.Valid(data) {
+		return nil, errors.New("not JSON")
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	var v any
@@ -124,7 +133,14 @@ func integers(v any) (any, error) {
 	var err error
 	switch v := v.(type) {
 	case json.Number:
-		return v.Int64()
+		n, err := v.Int64()
+		switch f, _ := v.Float64(); { // the outermost integers come rounded
+		case err != nil && f == 1<<63:
+			return int64(math.MaxInt64), nil
+		case err != nil && f == -1<<63:
+			return int64(math.MinInt64), nil
+		}
+		return n, err
 	case []any:
 		for i := range v {
 			if v[i], err = integers(v[i]); err != nil {

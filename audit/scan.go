@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"unicode/utf8"
 )
@@ -208,8 +209,8 @@ func (s *scanner) number() error {
 		return s.fail("number that is not canonical")
 	}
 	if n > 15 { // may be beyond 2^53
-		v, err := strconv.ParseInt(string(s.b[start:s.i]), 10, 64)
-		if err != nil || !bytes.Equal(appendInt(nil, v), s.b[start:s.i]) {
+		v, err := strconv.ParseFloat(string(s.b[start:s.i]), 64)
+		if err != nil || math.Abs(v) > 1<<63 || !bytes.Equal(strconv.AppendFloat(nil, v, 'f', -1, 64), s.b[start:s.i]) {
 			return s.fail("number that is not canonical")
 		}
 	}

@@ -87,7 +87,7 @@ func (w *walk) read(r io.Reader) error {
 		}
 		w.takeLine(line, err)
 		if len(w.problems) >= mostProblems {
-			w.problem("more than %d problems: the rest of the file was not read", mostProblems-1)
+			w.problem("that makes %d problems: the rest of the file was not read", mostProblems)
 			w.aborted = true
 		}
 	}
@@ -320,7 +320,7 @@ func parseEntry(line []byte) (index int64, hash tlog.Hash, leaf []byte, ok bool)
 		return 0, hash, nil, false
 	}
 	rest, ok = bytes.CutPrefix(rest, []byte(entryLeaf))
-	if !ok || len(rest) < 3 || rest[len(rest)-1] != '}' {
+	if !ok || len(rest) < 3 || rest[0] != '{' || rest[len(rest)-1] != '}' {
 		return 0, hash, nil, false
 	}
 	return index, hash, rest[:len(rest)-1], true
