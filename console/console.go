@@ -1,0 +1,211 @@
+// Package console is the operators' door: a JSON API over mutual TLS.
+//
+// Every call takes the same walk: who is asking (a certificate of the
+// operators' authority), what is asked (decoded and checked), may they
+// (policy decides and records), do it, answer. The routes stand in one table,
+// each with the action that policy is asked about, so that none can be added
+// without saying which right it takes. The public part of the audit log, the
+// checkpoint and the hash tiles, is served here too and needs no caller.
+package console
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/hallmark-pki/hallmark/audit"
+	"github.com/hallmark-pki/hallmark/ca"
+	"github.com/hallmark-pki/hallmark/enroll"
+	"github.com/hallmark-pki/hallmark/fleet"
+	"github.com/hallmark-pki/hallmark/internal/fault"
+	"github.com/hallmark-pki/hallmark/policy"
+)
+
+// Config holds the live things that the door works with. All are required
+// unless a comment says otherwise.
+type Config struct {
+	Policy    *policy.Point
+	Operators *x509.CertPool // the authority that names operators, and nothing else
+
+	Fleet     *fleet.Register
+	Tokens    *enroll.Tokens
+	Anchors   *enroll.Anchors
+	Requests  *enroll.Waiting
+	Authority *ca.Authority
+	Log       *audit.Log
+	Record    Record
+	Backup    Backup
+
+	Now    func() time.Time // nil means time.Now
+	Logger *slog.Logger     // nil means slog.Default
+}
+
+// Record is what the door reads from the record. Journal entries that the
+// sequencer has not reached yet have Index -1.
+type Record interface {
+	// Entries returns those that the query selects, newest first.
+	Entries(ctx context.Context, q audit.Query) ([]audit.Entry, error)
+
+	// Entry returns the event with that id, or an error of kind NotFound.
+	Entry(ctx context.Context, id audit.ID) (audit.Entry, error)
+
+	// EntryBySerial returns the event that issued the certificate with that
+	// serial (lower-case hex), or an error of kind NotFound.
+	EntryBySerial(ctx context.Context, serial string) (audit.Entry, error)
+}
+
+// Console answers operators. It is an http.Handler for the paths below
+// /api/v1/ and /log/.
+type Console struct {
+	Config
+	mux    *http.ServeMux
+	origin *http.CrossOriginProtection
+	backup sync.Mutex // one backup at a time
+}
+
+// New returns the door, or an error that names what its Config lacks.
+func New(config Config) (*Console, error) {
+	for name, missing := range map[string]bool{
+		"Policy": config.Policy == nil, "Operators": config.Operators == nil, "Fleet": config.Fleet == nil,
+		"Tokens": config.Tokens == nil, "Anchors": config.Anchors == nil, "Requests": config.Requests == nil,
+		"Authority": config.Authority == nil, "Log": config.Log == nil, "Record": config.Record == nil,
+	} {
+		if missing {
+			return nil, errors.New("console: Config lacks " + name)
+		}
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	c := &Console{Config: config, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
+	for _, rt := range routes {
+		c.mux.HandleFunc(rt.method+" "+rt.pattern, c.serve(rt))
+	}
+	for _, rt := range publicRoutes {
+		c.mux.HandleFunc(rt.method+" "+rt.pattern, c.servePublic(rt))
+	}
+	c.mux.HandleFunc("/", c.nowhere)
+	return c, nil
+}
+
+// ServeHTTP answers one call.
+func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	if h.Get(requestIDHeader) == "" { // a server around us may have named the request already
+		h.Set(requestIDHeader, newRequestID())
+	}
+	h.Set("X-Content-Type-Options", "nosniff")
+	if path.Clean(r.URL.Path) != r.URL.Path { // ServeMux would redirect to what it takes the path for
+		c.fail(w, r, errNoSuchPath)
+		return
+	}
+	c.mux.ServeHTTP(w, r)
+}
+
+const requestIDHeader = "X-Request-Id"
+
+func newRequestID() string {
+	var id [8]byte
+	rand.Read(id[:]) // never fails: crypto/rand aborts the process instead
+	return hex.EncodeToString(id[:])
+}
+
+// call is one request that has reached its route.
+type call struct {
+	*http.Request
+	body      http.ResponseWriter // only to bound the body: http.MaxBytesReader tells the server to hang up
+	at        time.Time
+	requestID string
+	caller    operator
+}
+
+// deed is what a call asks for: understood and checked, but not yet decided.
+type deed struct {
+	resource   policy.Entity
+	parameters policy.Properties
+	do         func(ctx context.Context, p policy.Permit) (answer, error)
+}
+
+// serve answers calls of one route.
+func (c *Console) serve(rt route) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		a, err := c.walk(w, r, rt)
+		if err != nil {
+			c.fail(w, r, err)
+			return
+		}
+		c.write(w, r, a)
+	}
+}
+
+// walk is the whole life of a call: authenticate, understand, decide, do.
+func (c *Console) walk(w http.ResponseWriter, r *http.Request, rt route) (answer, error) {
+	caller, err := c.authenticate(r.TLS)
+	if err != nil {
+		return answer{}, err
+	}
+	// A browser that holds the operator's certificate sends it along with requests
+	// that a foreign page makes.
+	if err := c.origin.Check(r); err != nil {
+		return answer{}, fault.Wrap(fault.Denied, "cross_origin", "requests from other sites are refused", err)
+	}
+	call := &call{Request: r, body: w, at: c.Now(), requestID: w.Header().Get(requestIDHeader), caller: caller}
+	deed, err := rt.plan(c, call)
+	if err != nil {
+		return answer{}, err
+	}
+	decision, err := policy.Decide(r.Context(), c.Policy, call.question(rt.action, deed))
+	if err != nil {
+		return answer{}, err
+	}
+	permit, err := decision.Permit()
+	if err != nil {
+		return answer{}, err
+	}
+	if rt.patience > 0 {
+		wait(w, rt.patience)
+	}
+	return deed.do(r.Context(), permit)
+}
+
+// question is the call as policy sees it.
+func (call *call) question(action policy.Action, d deed) policy.Request {
+	return policy.Request{
+		Subject:    call.caller.subject(),
+		Action:     action,
+		Parameters: d.parameters,
+		Resource:   d.resource,
+		At:         call.at,
+		Source:     callerIP(call.Request),
+		RequestID:  call.requestID,
+	}
+}
+
+// callerIP is the caller's IP address.
+func callerIP(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// wait gives a long transfer more time than the server's ordinary limits.
+// A connection that cannot be told keeps those.
+func wait(w http.ResponseWriter, patience time.Duration) {
+	control, until := http.NewResponseController(w), time.Now().Add(patience)
+	_ = control.SetReadDeadline(until)
+	_ = control.SetWriteDeadline(until)
+}

@@ -1,0 +1,108 @@
+package console
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/hallmark-pki/hallmark/fleet"
+	"github.com/hallmark-pki/hallmark/internal/fault"
+	"github.com/hallmark-pki/hallmark/policy"
+)
+
+// maxImport bounds an import file.
+const maxImport = 64 << 20
+
+// Media types of import files.
+const (
+	csvType   = "text/csv"             // RFC 7111
+	jsonlType = "application/x-ndjson" // one JSON object a line
+)
+
+func (c *Console) importDevices(call *call) (deed, error) {
+	if err := call.mediaType(csvType, jsonlType); err != nil {
+		return deed{}, err
+	}
+	if err := call.parameters(); err != nil {
+		return deed{}, err
+	}
+	return deed{
+		resource: policy.Entity{Type: "device"},
+		// The body is read only after policy has permitted it: it is large, and it may take a while.
+		do: func(ctx context.Context, p policy.Permit) (answer, error) {
+			return c.takeImport(ctx, p, call)
+		},
+	}, nil
+}
+
+func (c *Console) takeImport(ctx context.Context, p policy.Permit, call *call) (answer, error) {
+	read := fleet.ReadCSV
+	if kind, _, _ := mime.ParseMediaType(call.Header.Get("Content-Type")); kind == jsonlType {
+		read = fleet.ReadJSONL
+	}
+	digest := sha256.New()
+	body := io.TeeReader(http.MaxBytesReader(call.body, call.Body, maxImport), digest)
+	lines, bad, err := read(body)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return answer{}, tooLarge(large.Limit)
+	case err != nil:
+		return answer{}, err
+	case len(lines) == 0 && len(bad) == 0:
+		return answer{}, fault.New(fault.Malformed, "import_empty", "the file holds no devices")
+	}
+	imported, err := c.Fleet.Import(ctx, p, lines, bad, hex.EncodeToString(digest.Sum(nil)))
+	return ok(imported), err
+}
+
+func (c *Console) listDevices(call *call) (deed, error) {
+	page, err := call.page("model", "batch", "state")
+	if err != nil {
+		return deed{}, err
+	}
+	state, err := call.oneOf("state", string(fleet.Expected), string(fleet.Active), string(fleet.Quarantined), string(fleet.Retired))
+	if err != nil {
+		return deed{}, err
+	}
+	filter := fleet.Filter{
+		Model: call.query("model"), Batch: call.query("batch"), State: fleet.State(state),
+		After: page.cursor, Limit: page.ask(),
+	}
+	return deed{
+		resource:   policy.Entity{Type: "device"},
+		parameters: policy.Properties{"model": filter.Model, "batch": filter.Batch, "state": state},
+		do: func(ctx context.Context, p policy.Permit) (answer, error) {
+			devices, err := c.Fleet.List(ctx, p, filter)
+			if err != nil {
+				return answer{}, err
+			}
+			return listOf(page, devices, func(d fleet.Device) string { return d.ID }, same), nil
+		},
+	}, nil
+}
+
+func (c *Console) showDevice(call *call) (deed, error) {
+	return call.about("device", "id", func(ctx context.Context, p policy.Permit, id string) (answer, error) {
+		device, err := c.Fleet.Show(ctx, p, id)
+		return ok(device), err
+	})
+}
+
+func (c *Console) quarantineDevice(call *call) (deed, error) {
+	return call.withReason("device", c.Fleet.Quarantine)
+}
+
+func (c *Console) releaseDevice(call *call) (deed, error) {
+	return call.withReason("device", func(ctx context.Context, p policy.Permit, id, _ string) error {
+		return c.Fleet.Release(ctx, p, id) // the reason stands in the decision
+	})
+}
+
+func (c *Console) retireDevice(call *call) (deed, error) {
+	return call.withReason("device", c.Fleet.Retire)
+}

@@ -1,0 +1,115 @@
+package console
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hallmark-pki/hallmark/internal/fault"
+)
+
+// statuses says how each kind of failure is answered.
+var statuses = map[fault.Kind]int{
+	fault.Internal:        http.StatusInternalServerError,
+	fault.Malformed:       http.StatusBadRequest,
+	fault.Unauthenticated: http.StatusUnauthorized,
+	fault.Denied:          http.StatusForbidden,
+	fault.Held:            http.StatusAccepted,
+	fault.NotFound:        http.StatusNotFound,
+	fault.Conflict:        http.StatusConflict,
+	fault.Busy:            http.StatusServiceUnavailable,
+}
+
+// exactStatuses are the codes for which HTTP has a status of its own.
+var exactStatuses = map[string]int{
+	codeMethod:    http.StatusMethodNotAllowed,
+	codeTooLarge:  http.StatusRequestEntityTooLarge,
+	codeMediaType: http.StatusUnsupportedMediaType,
+}
+
+// Codes of failures that belong to HTTP and not to a room.
+const (
+	codeMethod    = "method_not_allowed"
+	codeTooLarge  = "body_too_large"
+	codeMediaType = "unsupported_media_type"
+)
+
+// Problem is the body of every answer that is not a success (RFC 9457).
+type Problem struct {
+	Type     string `json:"type"`               // urn:hallmark:problem: and the kind of failure
+	Title    string `json:"title"`              // the status in words
+	Status   int    `json:"status"`             // the HTTP status
+	Detail   string `json:"detail"`             // what was wrong, for a person
+	Code     string `json:"code"`               // what was wrong, for a script, in snake_case
+	Ref      string `json:"ref"`                // quote this: the decision's id where one was recorded, else the request's
+	Decision string `json:"decision,omitempty"` // id of the recorded decision, where there is one
+}
+
+// problem is err as its caller may see it.
+func problem(err error, requestID string) Problem {
+	e := fault.Of(err)
+	status, known := exactStatuses[e.Code]
+	if !known {
+		status = statuses[e.Kind]
+	}
+	p := Problem{
+		Type:  "urn:hallmark:problem:" + strings.ReplaceAll(e.Kind.String(), " ", "-"),
+		Title: http.StatusText(status), Status: status, Detail: e.Says, Code: e.Code,
+		Ref: e.Ref, Decision: e.Ref,
+	}
+	if p.Code == "" {
+		p.Code = strings.ReplaceAll(e.Kind.String(), " ", "_")
+	}
+	if p.Ref == "" {
+		p.Ref = requestID
+	}
+	return p
+}
+
+// fail logs an error and answers it: the only place of this door that does either.
+func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) {
+	p := problem(err, w.Header().Get(requestIDHeader))
+	level := slog.LevelInfo
+	if p.Status >= 500 {
+		level = slog.LevelError
+	}
+	c.Logger.LogAttrs(r.Context(), level, "call failed",
+		slog.String("request_id", w.Header().Get(requestIDHeader)), slog.String("method", r.Method),
+		slog.String("path", r.URL.EscapedPath()), slog.String("source", callerIP(r)),
+		slog.Int("status", p.Status), slog.String("code", p.Code), slog.String("decision", p.Decision),
+		slog.Any("error", err))
+
+	e := fault.Of(err)
+	h := w.Header()
+	switch {
+	case e.Kind == fault.Busy || e.Kind == fault.Held:
+		seconds := max(1, int(math.Ceil(float64(e.After)/float64(time.Second))))
+		h.Set("Retry-After", strconv.Itoa(seconds))
+	case p.Status == http.StatusUnauthorized:
+		// RFC 9110, Section 15.5.2: a 401 carries a challenge. No scheme is registered
+		// for client certificates, so this only names what is missing.
+		h.Set("WWW-Authenticate", `ClientCertificate realm="operators"`)
+	}
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Type", "application/problem+json")
+	writeJSON(w, p.Status, p)
+}
+
+// writeJSON writes v with a Content-Length. The error is the caller's connection's.
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+	w.WriteHeader(status)
+	_, err := w.Write(body.Bytes())
+	return err
+}

@@ -1,0 +1,70 @@
+package console
+
+import (
+	"context"
+
+	"github.com/hallmark-pki/hallmark/enroll"
+	"github.com/hallmark-pki/hallmark/policy"
+)
+
+func (c *Console) listRequests(call *call) (deed, error) {
+	page, err := call.page("state", "device")
+	if err != nil {
+		return deed{}, err
+	}
+	state, err := call.oneOf("state", string(enroll.Pending), string(enroll.Approved), string(enroll.Rejected), string(enroll.Issued))
+	if err != nil {
+		return deed{}, err
+	}
+	filter := enroll.HeldFilter{State: enroll.HeldState(state), Device: call.query("device"), Before: page.cursor, Limit: page.ask()}
+	return deed{
+		resource:   policy.Entity{Type: "request"},
+		parameters: policy.Properties{"state": state, "device": filter.Device},
+		do: func(ctx context.Context, p policy.Permit) (answer, error) {
+			held, err := c.Requests.List(ctx, p, filter)
+			if err != nil {
+				return answer{}, err
+			}
+			return listOf(page, held, func(h enroll.Held) string { return h.ID }, same), nil
+		},
+	}, nil
+}
+
+func (c *Console) showRequest(call *call) (deed, error) {
+	return call.about("request", "id", func(ctx context.Context, p policy.Permit, id string) (answer, error) {
+		held, err := c.Requests.Show(ctx, p, id)
+		return ok(held), err
+	})
+}
+
+func (c *Console) approveRequest(call *call) (deed, error) {
+	return call.withReason("request", c.Requests.Approve)
+}
+
+func (c *Console) denyRequest(call *call) (deed, error) {
+	return call.withReason("request", c.Requests.Deny)
+}
+
+// reasoned is the body of the calls that want to know why.
+type reasoned struct {
+	Reason string `json:"reason"`
+}
+
+// withReason is a deed upon one thing, with the operator's reason for it. Whether there has to be one is the verb's to say.
+func (call *call) withReason(kind string, do func(ctx context.Context, p policy.Permit, id, reason string) error) (deed, error) {
+	id, err := call.name("id")
+	if err != nil {
+		return deed{}, err
+	}
+	var body reasoned
+	if err := call.decode(&body, true); err != nil {
+		return deed{}, err
+	}
+	return deed{
+		resource:   policy.Entity{Type: kind, ID: id},
+		parameters: policy.Properties{"reason": body.Reason},
+		do: func(ctx context.Context, p policy.Permit) (answer, error) {
+			return done(), do(ctx, p, id, body.Reason)
+		},
+	}, checkText("reason", body.Reason, maxReason)
+}

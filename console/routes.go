@@ -1,0 +1,108 @@
+package console
+
+import (
+	"net/http"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/hallmark-pki/hallmark/internal/fault"
+	"github.com/hallmark-pki/hallmark/policy"
+)
+
+// route is one verb of the API: how it is called, which right it takes, and
+// how a call becomes a deed.
+type route struct {
+	method, pattern string
+	action          policy.Action
+	plan            func(*Console, *call) (deed, error)
+	patience        time.Duration // how long a permitted transfer may take; 0 keeps the server's limits
+}
+
+// longTransfer is enough for 64 MiB up, or a database down, over a slow line.
+const longTransfer = 15 * time.Minute
+
+// routes is the whole API.
+var routes = []route{
+	{"POST", "/api/v1/tokens", policy.CreateToken, (*Console).createToken, 0},
+	{"GET", "/api/v1/tokens", policy.ListTokens, (*Console).listTokens, 0},
+	{"GET", "/api/v1/tokens/{id}", policy.ListTokens, (*Console).showToken, 0},
+	{"DELETE", "/api/v1/tokens/{id}", policy.RevokeToken, (*Console).revokeToken, 0},
+
+	{"GET", "/api/v1/requests", policy.ListRequests, (*Console).listRequests, 0},
+	{"GET", "/api/v1/requests/{id}", policy.ShowRequest, (*Console).showRequest, 0},
+	{"POST", "/api/v1/requests/{id}/approve", policy.ApproveRequest, (*Console).approveRequest, 0},
+	{"POST", "/api/v1/requests/{id}/deny", policy.DenyRequest, (*Console).denyRequest, 0},
+
+	{"POST", "/api/v1/devices/import", policy.ImportDevices, (*Console).importDevices, longTransfer},
+	{"GET", "/api/v1/devices", policy.ListDevices, (*Console).listDevices, 0},
+	{"GET", "/api/v1/devices/{id}", policy.ShowDevice, (*Console).showDevice, 0},
+	{"POST", "/api/v1/devices/{id}/quarantine", policy.QuarantineDevice, (*Console).quarantineDevice, 0},
+	{"POST", "/api/v1/devices/{id}/release", policy.ReleaseDevice, (*Console).releaseDevice, 0},
+	{"POST", "/api/v1/devices/{id}/retire", policy.RetireDevice, (*Console).retireDevice, 0},
+
+	{"POST", "/api/v1/anchors", policy.AddAnchor, (*Console).addAnchor, 0},
+	{"GET", "/api/v1/anchors", policy.ListAnchors, (*Console).listAnchors, 0},
+	{"DELETE", "/api/v1/anchors/{id}", policy.RemoveAnchor, (*Console).removeAnchor, 0},
+
+	{"GET", "/api/v1/certificates", policy.ListCertificates, (*Console).listCertificates, 0},
+	{"GET", "/api/v1/certificates/{serial}", policy.ShowCertificate, (*Console).showCertificate, 0},
+
+	{"GET", "/api/v1/decisions", policy.ListDecisions, (*Console).listDecisions, 0},
+	{"GET", "/api/v1/decisions/{id}", policy.ShowDecision, (*Console).showDecision, 0},
+
+	{"GET", "/api/v1/audit/entries", policy.ReadRecord, (*Console).listEntries, 0},
+	{"GET", "/api/v1/audit/export", policy.ReadRecord, (*Console).exportRecord, longTransfer},
+	{"GET", "/api/v1/audit/proof/{name}", policy.ReadRecord, (*Console).proveEntry, 0},
+	{"GET", "/log/tile/entries/{path...}", policy.ReadRecord, (*Console).entryBundle, 0},
+
+	{"POST", "/api/v1/backup", policy.CreateBackup, (*Console).createBackup, longTransfer},
+}
+
+// publicRoute is a path that anybody may read: it says nothing but hashes.
+type publicRoute struct {
+	method, pattern string
+	answer          func(*Console, *http.Request) (answer, error)
+}
+
+// publicRoutes are the parts of the audit log that prove its consistency and
+// reveal none of its entries (C2SP tlog-tiles).
+var publicRoutes = []publicRoute{
+	{"GET", "/log/checkpoint", (*Console).checkpoint},
+	{"GET", "/log/tile/{path...}", (*Console).hashTile},
+}
+
+func (c *Console) servePublic(rt publicRoute) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		a, err := rt.answer(c, r)
+		if err != nil {
+			c.fail(w, r, err)
+			return
+		}
+		c.write(w, r, a)
+	}
+}
+
+var errNoSuchPath = fault.New(fault.NotFound, "no_such_path", "there is nothing at this path")
+
+// nowhere answers what no route does: 405 if another method would do, else 404.
+func (c *Console) nowhere(w http.ResponseWriter, r *http.Request) {
+	allowed := map[string]bool{}
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
+		other := &http.Request{Method: method, URL: r.URL, Host: r.Host}
+		if _, pattern := c.mux.Handler(other); pattern != "/" {
+			allowed[method] = true
+		}
+	}
+	if len(allowed) == 0 {
+		c.fail(w, r, errNoSuchPath)
+		return
+	}
+	methods := make([]string, 0, len(allowed))
+	for method := range allowed {
+		methods = append(methods, method)
+	}
+	sort.Strings(methods)
+	w.Header().Set("Allow", strings.Join(methods, ", ")) // RFC 9110, Section 15.5.6
+	c.fail(w, r, fault.New(fault.Malformed, codeMethod, "this path does not take "+printable(r.Method)))
+}
