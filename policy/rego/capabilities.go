@@ -15,7 +15,8 @@ import (
 // crypto.x509.* (clock; rules take input.context.time); rand.intn and
 // uuid.rfc4122 (chance); opa.runtime (environment); trace (hidden output);
 // numbers.range*, net.cidr_expand, bits.lsh, graph.reachable_paths,
-// strings.render_template and yaml.unmarshal (a short text that makes a large
+// strings.render_template,
+// array.flatten and yaml.unmarshal (a short text that makes a large
 // result).
 var harmless = []string{
 	// operators
@@ -24,7 +25,7 @@ var harmless = []string{
 	// numbers
 	"abs", "ceil", "floor", "format_int", "round", "to_number",
 	// collections
-	"array.concat", "array.flatten", "array.reverse", "array.slice", "count", "graph.reachable", "intersection",
+	"array.concat", "array.reverse", "array.slice", "count", "graph.reachable", "intersection",
 	"json.filter", "json.patch", "json.remove", "max", "min", "object.filter", "object.get", "object.keys",
 	"object.remove", "object.subset", "object.union", "object.union_n", "product", "set_diff", "sort", "sum",
 	"union", "walk",
@@ -55,6 +56,7 @@ var harmless = []string{
 func capabilities() *ast.Capabilities {
 	c := ast.CapabilitiesForThisVersion()
 	c.Builtins = slices.DeleteFunc(c.Builtins, func(b *ast.Builtin) bool { return !slices.Contains(harmless, b.Name) })
+	c.FutureKeywords = nil  // the language is Rego v1, no more and no less
 	c.AllowNet = []string{} // empty forbids all hosts, nil would allow them
 	return c
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
 // answerVar holds the entrypoint's value in query results.
@@ -19,6 +20,7 @@ type rules struct {
 	store         storage.Store
 	query         ast.Body
 	queryCompiler ast.QueryCompiler
+	functions     map[string]*topdown.Builtin // see guard
 }
 
 // load reads and compiles the rules in dir.
@@ -45,6 +47,9 @@ func compile(ctx context.Context, s *sources) (*rules, error) {
 		return nil, err
 	}
 	if err := checkEntrypoint(r.compiler); err != nil {
+		return nil, err
+	}
+	if r.functions, err = guard(r.compiler); err != nil {
 		return nil, err
 	}
 	r.queryCompiler = r.compiler.QueryCompiler()
@@ -87,6 +92,7 @@ func parse(files []file, allowed *ast.Capabilities) (map[string]*ast.Module, err
 			modules[f.name] = module
 		}
 	}
+	wrong = append(wrong, checkBounds(modules)...)
 	if len(wrong) > 0 {
 		return nil, wrong
 	}

@@ -100,6 +100,7 @@ func (r *rules) ask(ctx context.Context, input ast.Value) (ast.Value, error) {
 		WithTransaction(txn).
 		WithInput(ast.NewTerm(input)).
 		WithCancel(&limit).
+		WithBuiltins(r.functions).
 		WithMetrics(metrics.NoOp()).
 		WithStrictBuiltinErrors(true).
 		Iter(ctx, func(result topdown.QueryResult) error {
@@ -126,8 +127,9 @@ const maxSteps = 1_000_000
 // budget stops an evaluation whose time is over or whose steps are used up.
 // The evaluator asks it before every expression.
 type budget struct {
-	ctx   context.Context
-	steps int
+	ctx      context.Context
+	steps    int
+	produced int // bytes, see guard
 }
 
 // Cancel implements topdown.Cancel; nobody calls it.
