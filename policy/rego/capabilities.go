@@ -15,9 +15,8 @@ import (
 // crypto.x509.* (clock; rules take input.context.time); rand.intn and
 // uuid.rfc4122 (chance); opa.runtime (environment); trace (hidden output);
 // numbers.range*, net.cidr_expand, bits.lsh, graph.reachable_paths,
-// strings.render_template,
-// array.flatten and yaml.unmarshal (a short text that makes a large
-// result).
+// strings.render_template, array.flatten and yaml.unmarshal (a short text that
+// makes a large result).
 var harmless = []string{
 	// operators
 	"and", "assign", "div", "eq", "equal", "gt", "gte", "internal.member_2", "internal.member_3",

@@ -83,14 +83,11 @@ func parse(files []file, allowed *ast.Capabilities) (map[string]*ast.Module, err
 			Capabilities:      allowed,
 			ProcessAnnotation: true,
 		})
-		switch {
-		case err != nil:
+		if err != nil {
 			wrong = append(wrong, problemsOf(err)...)
-		case module == nil:
-			wrong = append(wrong, Problem{File: f.name, Line: 1, Column: 1, Says: "the file is empty"})
-		default:
-			modules[f.name] = module
+			continue
 		}
+		modules[f.name] = module
 	}
 	wrong = append(wrong, checkBounds(modules)...)
 	if len(wrong) > 0 {

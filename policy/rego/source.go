@@ -207,6 +207,9 @@ func decodeJSON(text []byte, into *map[string]any) error {
 // dataProblem points at the line and column, where the decoder tells an offset.
 func dataProblem(f *file, err error) Problem {
 	p := Problem{File: f.name, Says: err.Error()}
+	if n, _ := fmt.Sscanf(p.Says, "yaml: line %d:", &p.Line); n == 1 {
+		p.Column = 1 // that is all the YAML decoder tells
+	}
 	offset := int64(-1)
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
 		offset = syntax.Offset
