@@ -46,12 +46,20 @@ func Decide(ctx context.Context, p *Point, r Request) (*Decision, error) {
 	}
 	switch v := d.answer.Verdict; {
 	case v == Allow && r.Action.Reads():
-		return d, p.append(ctx, d.event(audit.Granted, nil))
+		return p.recorded(ctx, d, audit.Granted)
 	case v == Allow, v == Hold && r.Action.holds():
 		return d, nil
 	}
 	d.answer.Verdict = Deny
-	return d, p.append(ctx, d.event(audit.Refused, nil))
+	return p.recorded(ctx, d, audit.Refused)
+}
+
+// recorded returns d once it is in the record, and nothing if it cannot be.
+func (p *Point) recorded(ctx context.Context, d *Decision, outcome audit.Outcome) (*Decision, error) {
+	if err := p.append(ctx, d.event(outcome, nil)); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // holds reports whether a hold of a is kept for a person to decide. For other
