@@ -66,7 +66,8 @@ type Profile struct {
 	ExternalReenroll bool          // a factory certificate may be used at simplereenroll, which then is a first enrolment
 	TokenReenroll    bool          // so may a token
 	ReenrollGrace    time.Duration // how long after its end a certificate may still renew itself
-	RetryAfter       time.Duration // what a held device is told to wait
+	RetryAfter       time.Duration // what a held device is told to wait; 0 means 30 s
+	Wrap             bool          // EST answers are broken into lines of 64 for every client
 }
 
 // Enroller walks.

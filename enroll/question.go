@@ -1,9 +1,11 @@
 package enroll
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 
 	"github.com/hallmark-pki/hallmark/audit"
+	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/policy"
 )
@@ -48,15 +50,26 @@ func (v *visit) parameters() policy.Properties {
 }
 
 func (v *visit) describeKey() map[string]any {
+	sum := v.keySHA256()
 	key := map[string]any{
-		"algorithm": v.CSR.KeyAlgorithm(),
-		"bits":      v.CSR.KeyBits(),
-		"sha256":    hex.EncodeToString(v.CSR.KeySHA256[:]),
+		"algorithm": algorithm(v.CSR.KeyType),
+		"bits":      v.CSR.KeyBits,
+		"sha256":    hex.EncodeToString(sum[:]),
 	}
 	if v.renewal() {
-		key["same"] = v.caller.Certificate.KeySHA256 == v.CSR.KeySHA256
+		key["same"] = v.caller.Certificate.KeySHA256 == sum
 	}
 	return key
+}
+
+func (v *visit) keySHA256() [32]byte { return sha256.Sum256(v.CSR.SPKI) }
+
+// algorithm is the key's algorithm without its curve: bits tells that.
+func algorithm(t ca.KeyType) string {
+	if t == ca.P256 || t == ca.P384 {
+		return "ECDSA"
+	}
+	return string(t)
 }
 
 func (v *visit) describeDevice() policy.Properties {

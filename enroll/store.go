@@ -24,6 +24,7 @@ type Token struct {
 
 // TokenFilter selects tokens, newest first.
 type TokenFilter struct {
+	ID     string
 	Device string
 	Before string // only ids below this, for paging
 	Limit  int    // 0 means 100

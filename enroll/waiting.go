@@ -1,6 +1,7 @@
 package enroll
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -92,9 +93,10 @@ func (w *Waiting) settled(ctx context.Context, v *visit) (*Held, error) {
 
 // hold records the request as waiting and returns the error that says so.
 func (w *Waiting) hold(ctx context.Context, v *visit, d *policy.Decision) error {
+	key := v.keySHA256()
 	h := Held{
 		ID: d.ID().String(), Key: pendingKey(v), Device: v.device.ID, Profile: v.profile.Name,
-		Renewal: v.renewal(), KeyHash: hex.EncodeToString(v.CSR.KeySHA256[:]), Subject: v.CSR.Request.Subject.String(),
+		Renewal: v.renewal(), KeyHash: hex.EncodeToString(key[:]), Subject: v.CSR.Request.Subject.String(),
 		State: Pending, Created: v.at, Expires: v.at.Add(heldFor), Attempts: 1,
 	}
 	says := "waiting for an operator's approval"
@@ -131,10 +133,13 @@ func pendingKey(v *visit) [32]byte {
 		part(v.CSR.SPKI)
 	}
 	part([]byte(v.CSR.Request.Subject.String()))
-	names := slices.Clone(v.CSR.Names())
-	slices.Sort(names)
+	names := make([][]byte, len(v.CSR.SANs))
+	for i := range v.CSR.SANs {
+		names[i] = v.CSR.SANs[i].Raw
+	}
+	slices.SortFunc(names, bytes.Compare)
 	for _, name := range names {
-		part([]byte(name))
+		part(name)
 	}
 	return [32]byte(h.Sum(nil))
 }

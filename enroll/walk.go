@@ -88,13 +88,13 @@ func (v *visit) checkTerms() error {
 	if v.Operation == ServerKeygen && !v.profile.ServerKeygen {
 		return fault.New(fault.Denied, "serverkeygen_off", "this profile does not make keys for devices: send a CSR over the device's own key to simpleenroll")
 	}
-	if err := checkLinking(v.CSR.Linking, v.Bindings, v.profile.ChannelBinding); err != nil {
+	if err := checkLinking(v.CSR, v.Bindings, v.profile.ChannelBinding); err != nil {
 		return err
 	}
 	if v.renewal() {
-		return ca.CheckRenewalNames(v.CSR, v.caller.Certificate.Parsed, v.device, v.profile.Profile)
+		return ca.CheckRenewalNames(v.CSR, v.caller.Certificate.Parsed, v.device)
 	}
-	return ca.CheckNames(v.CSR, v.device, v.profile.Profile)
+	return v.profile.CheckNames(v.CSR, v.device)
 }
 
 // makeKey makes the key of a ServerKeygen, now that the caller is known: it is

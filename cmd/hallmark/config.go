@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -56,13 +57,16 @@ type LogConfig struct {
 	Level  string `yaml:"level"`  // debug, info, warn or error. Default info
 }
 
-// LimitsConfig bounds what strangers can cost us.
+// LimitsConfig bounds what strangers can cost us. Only refusals and
+// unauthenticated work are counted: a whole factory line enrols behind one address.
 type LimitsConfig struct {
-	Rates       *bool      `yaml:"rates"`       // rate limits on. Default true
-	Connections int        `yaml:"connections"` // open at once, per listener. Default 4096
-	Requests    int        `yaml:"requests"`    // in work at once; more are answered 503. Default 512
-	Source      est.Budget `yaml:"source"`      // refusals and unauthenticated work by one address
-	Identity    est.Budget `yaml:"identity"`    // refusals of one identity
+	Rates         *bool   `yaml:"rates"`          // rate limits on. Default true
+	SourceRate    float64 `yaml:"source_rate"`    // refusals per second of one address. Default 10
+	SourceBurst   int     `yaml:"source_burst"`   // refusals of one address at once. Default 1000
+	IdentityRate  float64 `yaml:"identity_rate"`  // refusals per second of one identity. Default 1
+	IdentityBurst int     `yaml:"identity_burst"` // refusals of one identity at once. Default 200
+	Connections   int     `yaml:"connections"`    // open at once, per listener. Default 4096
+	Requests      int     `yaml:"requests"`       // in work at once; more are answered 503. Default 512
 }
 
 // Profile is one enrolment profile: what certificates under it look like and
@@ -72,9 +76,11 @@ type Profile struct {
 	MaxLifetime      Duration `yaml:"max_lifetime"`      // what policy may ask for at most. Default: lifetime
 	Keys             []string `yaml:"keys"`              // P-256, P-384, Ed25519, RSA-2048 (that size and larger). Default all four
 	ExtKeyUsage      []string `yaml:"ext_key_usage"`     // clientAuth, serverAuth or an OID. Default both
+	Path             string   `yaml:"path"`              // of the SPIFFE ID, with {id} for the device. Default device/{id}
+	CommonName       bool     `yaml:"common_name"`       // also write the device id as CN. Default false
 	Organization     string   `yaml:"organization"`      // O in the subject. Default none
 	HardwareModule   string   `yaml:"hardware_module"`   // hwType OID of a hardwareModuleName SAN. Default none
-	CRL              bool     `yaml:"crl"`               // point to a CRL even below 24 h instead of noRevAvail
+	NoRevAvail       Duration `yaml:"no_rev_avail"`      // lifetimes up to this need no revocation list (RFC 9608). Default 24h
 	ChannelBinding   bool     `yaml:"channel_binding"`   // CSR must be linked to the TLS connection. Default false
 	ServerKeygen     bool     `yaml:"server_keygen"`     // server may make keys. Default false
 	ReenrollExternal *bool    `yaml:"reenroll_external"` // factory certificate may use simplereenroll. Default true
@@ -106,8 +112,9 @@ func parseDuration(s string) (time.Duration, error) {
 //go:embed config.default.yaml
 var defaultConfig string
 
-// readConfig reads a configuration file strictly; one that does not exist is all defaults.
-func readConfig(path string) (*Config, error) {
+// readConfig reads a configuration file strictly; one that does not exist is
+// all defaults. The addresses among the flags stand over it.
+func readConfig(path string, o options) (*Config, error) {
 	var c Config
 	text, err := os.ReadFile(path)
 	switch {
@@ -119,6 +126,7 @@ func readConfig(path string) (*Config, error) {
 			return nil, fmt.Errorf("%s:\n%s", path, yaml.FormatError(err, false, true))
 		}
 	}
+	c.Listen, c.StatusListen = cmp.Or(o.listen, c.Listen), cmp.Or(o.statusListen, c.StatusListen)
 	c.fill()
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)

@@ -58,29 +58,34 @@ func (d *Door) enroll(operation enroll.Operation) func(*call) error {
 	}
 }
 
-// request reads what an enrolment needs. A caller who brings no proof at all is
-// asked for one before any of its bytes are looked at.
+// request reads what an enrolment needs. A caller who brings no proof and
+// nothing to be enrolled either is asked for the proof first: some clients send
+// an empty body to find out how to authenticate.
 func (d *Door) request(c *call, operation enroll.Operation) (enroll.Request, error) {
 	proof := proofOf(c.r)
 	c.identity = identityOf(c.source, &proof)
 	if wait, ok := d.Limiter.allow(c); !ok {
 		return enroll.Request{}, tooMany(wait)
 	}
-	if len(proof.Chain) == 0 && !proof.HasBasic {
-		return enroll.Request{}, errChallenge
-	}
-	der, err := c.readRequest()
+	csr, err := c.readCSR()
 	if err != nil {
-		return enroll.Request{}, err
-	}
-	csr, err := ca.ParseCSR(der)
-	if err != nil {
+		if len(proof.Chain) == 0 && !proof.HasBasic {
+			err = errChallenge
+		}
 		return enroll.Request{}, err
 	}
 	return enroll.Request{
 		Door: "est", Operation: operation, Profile: c.label, Proof: proof, CSR: csr,
 		Bindings: bindings(c.r.TLS, csr), Source: c.source, ID: c.id,
 	}, nil
+}
+
+func (c *call) readCSR() (*ca.CSR, error) {
+	der, err := c.readRequest()
+	if err != nil {
+		return nil, err
+	}
+	return ca.ParseCSR(der)
 }
 
 // proofOf collects what the caller brought. Nothing of it is checked here.
