@@ -19,7 +19,7 @@ func (p *Profile) NewKey(c *CSR) (crypto.Signer, error) {
 		t, bits = p.Keys[0], p.RSABits
 	}
 	if t == RSA {
-		bits = min((bits+1023)/1024*1024, 4096) // no stranger makes us search for larger primes
+		bits = max(p.RSABits, min((bits+1023)/1024*1024, 4096)) // no device makes us search for larger primes than the profile wants
 	}
 	key, err := generate(t, bits)
 	if err != nil {
