@@ -109,7 +109,7 @@ func serverURL(dir string) (string, error) {
 	if text, err := os.ReadFile(filepath.Join(dir, runFile)); err == nil && json.Unmarshal(text, &running) == nil && running.URL != "" {
 		return running.URL, nil
 	}
-	config, err := readConfig(filepath.Join(dir, "config.yaml"))
+	config, err := readConfig(filepath.Join(dir, configFile), options{})
 	if err != nil {
 		return "", err
 	}

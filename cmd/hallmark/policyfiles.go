@@ -72,7 +72,7 @@ func policyShow(c *connection) *cobra.Command {
 
 // policyDir is where the configuration of a data directory says the rules are.
 func policyDir(dir string) (string, error) {
-	config, err := readConfig(filepath.Join(dir, "config.yaml"))
+	config, err := readConfig(filepath.Join(dir, configFile), options{})
 	if err != nil {
 		return "", err
 	}

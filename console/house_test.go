@@ -1,0 +1,333 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/hallmark-pki/hallmark/audit"
+	"github.com/hallmark-pki/hallmark/ca"
+	"github.com/hallmark-pki/hallmark/enroll"
+	"github.com/hallmark-pki/hallmark/fleet"
+	"github.com/hallmark-pki/hallmark/policy"
+	"github.com/hallmark-pki/hallmark/policy/rego"
+	"github.com/hallmark-pki/hallmark/store"
+)
+
+// house is a console on real parts: SQLite, the default policy, a TLS listener.
+type house struct {
+	*Console
+	t        *testing.T
+	dir      string
+	db       *store.DB
+	url      string
+	founded  *ca.Founded
+	verifier note.Verifier
+
+	operators *ca.Operators
+	operator  crypto.Signer // the key of the operators' authority
+	admin     *tls.Certificate
+	viewer    *tls.Certificate
+	roots     *x509.CertPool
+}
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
+	h := &house{t: t, dir: t.TempDir()}
+	now := time.Now()
+	root, issuing, adminKey, serverKey := newKey(t), newKey(t), newKey(t), newKey(t)
+	h.operator = newKey(t)
+	var err error
+	h.founded, err = ca.Found(ca.Founding{RootKey: root, IssuingKey: issuing, OperatorCAKey: h.operator,
+		AdminKey: adminKey.Public(), ServerKey: serverKey.Public(), Now: now})
+	check(t, err)
+	h.operators, err = ca.NewOperators(h.founded.OperatorCA, h.operator)
+	check(t, err)
+	h.admin = credential(adminKey, h.founded.Admin)
+	h.viewer = h.certified("viewer")
+
+	h.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(h.dir, "hallmark.db")})
+	check(t, err)
+	t.Cleanup(func() { h.db.Close() })
+	h.Console, err = New(h.config(issuing))
+	check(t, err)
+
+	h.roots = x509.NewCertPool()
+	h.roots.AddCert(h.founded.Root)
+	server := httptest.NewUnstartedServer(h.Console)
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	server.EnableHTTP2 = true
+	server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, Certificates: []tls.Certificate{
+		{Certificate: [][]byte{h.founded.Server.Raw, h.founded.Issuing.Raw}, PrivateKey: serverKey}}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	h.url = server.URL
+	return h
+}
+
+// config puts the rooms together as the server does.
+func (h *house) config(issuing crypto.Signer) Config {
+	t := h.t
+	check(t, os.CopyFS(filepath.Join(h.dir, "policy"), rego.Default()))
+	h.grantRole("viewer", "viewer")
+	rules, err := rego.Load(t.Context(), rego.Config{Dir: filepath.Join(h.dir, "policy")})
+	check(t, err)
+	secret, public, err := audit.NewKey("console.test/log")
+	check(t, err)
+	signer, err := note.NewSigner(secret)
+	check(t, err)
+	h.verifier, err = audit.ReadKey([]byte(public))
+	check(t, err)
+	issuer, err := ca.NewLocal(issuing, []*x509.Certificate{h.founded.Issuing, h.founded.Root})
+	check(t, err)
+	authority, err := ca.New(ca.Config{Issuer: issuer, Store: h.db, Profiles: []ca.Profile{{Name: "device", TrustDomain: "console.test"}}})
+	check(t, err)
+	pool := x509.NewCertPool()
+	pool.AddCert(h.founded.OperatorCA)
+	check(t, os.MkdirAll(filepath.Join(h.dir, "keys"), 0o700))
+	check(t, os.WriteFile(filepath.Join(h.dir, "keys", "issuing.key"), []byte("secret"), 0o600))
+	return Config{
+		Policy:    &policy.Point{Engine: rules, Journal: h.db},
+		Operators: pool,
+		Fleet:     &fleet.Register{Store: h.db, Now: time.Now},
+		Tokens:    &enroll.Tokens{Store: h.db, Now: time.Now},
+		Anchors:   &enroll.Anchors{Store: h.db, Now: time.Now},
+		Requests:  &enroll.Waiting{Store: h.db, Now: time.Now},
+		Authority: authority,
+		Log:       &audit.Log{Store: h.db, Signer: signer, Verifier: h.verifier},
+		Record:    h.db,
+		Backup:    Backup{Dir: h.dir, Files: []string{"keys", "policy", "missing"}, Database: "hallmark.db", Snapshot: h.db.Backup},
+		Logger:    slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+	}
+}
+
+// grantRole gives an operator a role in data.json.
+func (h *house) grantRole(operator, role string) {
+	name := filepath.Join(h.dir, "policy", "data.json")
+	check(h.t, os.Chmod(name, 0o644))
+	text, err := os.ReadFile(name)
+	check(h.t, err)
+	var data struct {
+		Settings map[string]any `json:"settings"`
+	}
+	check(h.t, json.Unmarshal(text, &data))
+	data.Settings["operators"].(map[string]any)[operator] = []string{role}
+	text, err = json.Marshal(data)
+	check(h.t, err)
+	check(h.t, os.WriteFile(name, text, 0o644))
+}
+
+// testWriter sends the log to the test.
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newKey(t *testing.T) crypto.Signer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(t, err)
+	return key
+}
+
+func credential(key crypto.Signer, chain ...*x509.Certificate) *tls.Certificate {
+	c := &tls.Certificate{PrivateKey: key}
+	for _, cert := range chain {
+		c.Certificate = append(c.Certificate, cert.Raw)
+	}
+	return c
+}
+
+// certified is a proper operator of that name.
+func (h *house) certified(name string) *tls.Certificate {
+	key := newKey(h.t)
+	cert, err := h.operators.Certify(name, key.Public(), time.Now())
+	check(h.t, err)
+	return credential(key, cert)
+}
+
+// odd is a certificate under parent that change makes odd.
+func odd(t *testing.T, parent *x509.Certificate, parentKey crypto.Signer, change func(*x509.Certificate)) *tls.Certificate {
+	t.Helper()
+	key := newKey(t)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "admin"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true,
+	}
+	change(template)
+	if parent == nil {
+		parent, parentKey = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), parentKey)
+	check(t, err)
+	cert, err := x509.ParseCertificate(der)
+	check(t, err)
+	return credential(key, cert)
+}
+
+// authorityOf makes a self-signed authority of that name.
+func authorityOf(t *testing.T, name string) (*x509.Certificate, crypto.Signer) {
+	t.Helper()
+	c := odd(t, nil, nil, func(c *x509.Certificate) {
+		c.Subject, c.IsCA, c.KeyUsage, c.ExtKeyUsage = pkix.Name{CommonName: name}, true, x509.KeyUsageCertSign, nil
+	})
+	cert, err := x509.ParseCertificate(c.Certificate[0])
+	check(t, err)
+	return cert, c.PrivateKey.(crypto.Signer)
+}
+
+// enrolled issues a certificate to a device, as the walk would.
+func (h *house) enrolled(id string) (*tls.Certificate, *ca.Certificate) {
+	h.t.Helper()
+	key := newKey(h.t)
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	check(h.t, err)
+	csr, err := ca.ParseCSR(der)
+	check(h.t, err)
+	device, err := h.Fleet.Device(h.t.Context(), id)
+	check(h.t, err)
+	d, err := policy.Decide(h.t.Context(), h.Policy, policy.Request{
+		Subject:    policy.Entity{Type: "device", ID: id, Properties: policy.Properties{"auth": map[string]any{"method": "token"}}},
+		Action:     policy.IssueCertificate,
+		Resource:   policy.Entity{Type: "device", ID: id, Properties: policy.Properties{"known": true, "state": string(device.State)}},
+		Parameters: policy.Properties{"profile": "device"}, At: time.Now(),
+	})
+	check(h.t, err)
+	grant, err := d.Grant()
+	check(h.t, err)
+	cert, err := h.Authority.Issue(h.t.Context(), grant, ca.Order{CSR: csr, Device: device, Known: true, Profile: "device"})
+	check(h.t, err)
+	return credential(key, cert.Parsed, h.founded.Issuing), cert
+}
+
+// held makes an enrolment that waits for a person.
+func (h *house) held(device string) string {
+	h.t.Helper()
+	id := audit.NewID(time.Now())
+	e := audit.Event{ID: id, At: time.Now(), Action: "certificate.issue", Actor: audit.Party{Type: "device", ID: device},
+		Object: audit.Party{Type: "device", ID: device}, Outcome: audit.Held}
+	_, err := h.db.Hold(context.Background(), enroll.Held{ID: id.String(), Key: [32]byte(append(id[:], id[:]...)), Device: device, Profile: "device",
+		State: enroll.Pending, Created: time.Now(), Expires: time.Now().Add(time.Hour), Attempts: 1, Reasons: []string{"needs_approval"}}, e)
+	check(h.t, err)
+	return id.String()
+}
+
+// reply is an answer, read whole.
+type reply struct {
+	*http.Response
+	body []byte
+}
+
+func (r *reply) problem(t *testing.T) Problem {
+	t.Helper()
+	var p Problem
+	if got := r.Header.Get("Content-Type"); got != "application/problem+json" {
+		t.Errorf("%s: Content-Type %q, want a problem: %s", r.Status, got, r.body)
+	}
+	if err := json.Unmarshal(r.body, &p); err != nil {
+		t.Errorf("%s: %v: %s", r.Status, err, r.body)
+	}
+	return p
+}
+
+func (r *reply) into(t *testing.T, v any) {
+	t.Helper()
+	if err := json.Unmarshal(r.body, v); err != nil {
+		t.Fatalf("%s: %v: %s", r.Status, err, r.body)
+	}
+}
+
+// client is somebody with a credential, or with none.
+func (h *house) client(c *tls.Certificate) *http.Client {
+	config := &tls.Config{RootCAs: h.roots}
+	if c != nil {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c, nil }
+	}
+	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}
+	h.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// send calls the API; target may be any bytes that fit a request line.
+func (h *house) send(client *http.Client, method, target, kind, body string) *reply {
+	h.t.Helper()
+	request, err := http.NewRequestWithContext(h.t.Context(), method, h.url+target, strings.NewReader(body))
+	check(h.t, err)
+	if kind != "" {
+		request.Header.Set("Content-Type", kind)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		h.t.Fatalf("%s %s: %v", method, target, err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		h.t.Fatalf("%s %s: %v", method, target, err)
+	}
+	return &reply{response, text}
+}
+
+// want sends a call with a JSON body, or without any, and checks its status.
+func (h *house) want(client *http.Client, status int, method, target, body string) *reply {
+	h.t.Helper()
+	kind := ""
+	if body != "" {
+		kind = "application/json"
+	}
+	r := h.send(client, method, target, kind, body)
+	if r.StatusCode != status {
+		h.t.Fatalf("%s %s: %s, want %d: %s", method, target, r.Status, status, r.body)
+	}
+	return r
+}
+
+// imports takes devices into the register through the door.
+func (h *house) imports(client *http.Client, ids ...string) {
+	h.t.Helper()
+	r := h.send(client, "POST", "/api/v1/devices/import", "text/csv", "id\n"+strings.Join(ids, "\n")+"\n")
+	if r.StatusCode != http.StatusOK {
+		h.t.Fatalf("import: %s %s", r.Status, r.body)
+	}
+}
+
+func pemOf(c *x509.Certificate) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+}
+
+func jsonOf(v any) string {
+	var b bytes.Buffer
+	_ = json.NewEncoder(&b).Encode(v)
+	return b.String()
+}

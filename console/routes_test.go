@@ -1,0 +1,219 @@
+package console
+
+import (
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hallmark-pki/hallmark/policy"
+)
+
+func TestEveryRouteTakesARight(t *testing.T) {
+	seen := map[string]bool{}
+	for _, rt := range routes {
+		key := rt.method + " " + rt.pattern
+		if rt.plan == nil || !rt.action.Known() {
+			t.Errorf("%s has no known action", key)
+		}
+		if seen[key] {
+			t.Errorf("%s stands twice", key)
+		}
+		seen[key] = true
+		if rt.method == "GET" && !rt.action.Reads() {
+			t.Errorf("%s changes something (%s)", key, rt.action)
+		}
+	}
+	want := map[string]bool{"GET /log/checkpoint": true, "GET /log/tile/{path...}": true}
+	for _, rt := range publicRoutes {
+		if !want[rt.method+" "+rt.pattern] {
+			t.Errorf("%s %s is open to everybody", rt.method, rt.pattern)
+		}
+	}
+}
+
+// sample is a call of a route that is in order, and what it answers to those who may.
+type sample struct {
+	target, kind, body string
+	status             int
+}
+
+// samples has a row for every route; each is called once by the administrator.
+func (h *house) samples() map[string]sample {
+	const asJSON, none = "application/json", ""
+	h.imports(h.client(h.admin), "gw-1", "gw-2", "gw-3", "gw-4")
+	_, issued := h.enrolled("gw-1")
+	maker, _ := authorityOf(h.t, "Maker")
+	var token struct{ ID string }
+	h.want(h.client(h.admin), 201, "POST", "/api/v1/tokens", "").into(h.t, &token)
+	var anchor struct{ ID string }
+	other, _ := authorityOf(h.t, "Other maker")
+	h.want(h.client(h.admin), 201, "POST", "/api/v1/anchors",
+		jsonOf(newAnchor{Profile: "device", Kind: "idevid", Certificate: pemOf(other)})).into(h.t, &anchor)
+	var decisions struct{ Items []struct{ ID string } }
+	h.want(h.client(h.admin), 200, "GET", "/api/v1/decisions", "").into(h.t, &decisions)
+	reason := `{"reason":"because"}`
+	h.want(h.client(h.admin), 204, "POST", "/api/v1/devices/gw-3/quarantine", reason)
+	return map[string]sample{
+		"POST /api/v1/tokens":                  {"/api/v1/tokens", asJSON, `{"uses":2,"ttl":"7d"}`, 201},
+		"GET /api/v1/tokens":                   {"/api/v1/tokens", none, "", 200},
+		"GET /api/v1/tokens/{id}":              {"/api/v1/tokens/" + token.ID, none, "", 200},
+		"DELETE /api/v1/tokens/{id}":           {"/api/v1/tokens/" + token.ID, none, "", 204},
+		"GET /api/v1/requests":                 {"/api/v1/requests?state=pending", none, "", 200},
+		"GET /api/v1/requests/{id}":            {"/api/v1/requests/" + h.held("gw-2"), none, "", 200},
+		"POST /api/v1/requests/{id}/approve":   {"/api/v1/requests/" + h.held("gw-2") + "/approve", none, "", 204},
+		"POST /api/v1/requests/{id}/deny":      {"/api/v1/requests/" + h.held("gw-2") + "/deny", asJSON, reason, 204},
+		"POST /api/v1/devices/import":          {"/api/v1/devices/import", jsonlType, `{"id":"gw-9"}`, 200},
+		"GET /api/v1/devices":                  {"/api/v1/devices?state=active", none, "", 200},
+		"GET /api/v1/devices/{id}":             {"/api/v1/devices/gw-1", none, "", 200},
+		"POST /api/v1/devices/{id}/quarantine": {"/api/v1/devices/gw-2/quarantine", asJSON, reason, 204},
+		"POST /api/v1/devices/{id}/release":    {"/api/v1/devices/gw-3/release", none, "", 204},
+		"POST /api/v1/devices/{id}/retire":     {"/api/v1/devices/gw-4/retire", asJSON, reason, 204},
+		"POST /api/v1/anchors":                 {"/api/v1/anchors", asJSON, jsonOf(newAnchor{"device", "idevid", pemOf(maker)}), 201},
+		"GET /api/v1/anchors":                  {"/api/v1/anchors?profile=device", none, "", 200},
+		"DELETE /api/v1/anchors/{id}":          {"/api/v1/anchors/" + anchor.ID, none, "", 204},
+		"GET /api/v1/certificates":             {"/api/v1/certificates?valid=true", none, "", 200},
+		"GET /api/v1/certificates/{serial}":    {"/api/v1/certificates/" + issued.Serial, none, "", 200},
+		"GET /api/v1/decisions":                {"/api/v1/decisions?verdict=deny", none, "", 200},
+		"GET /api/v1/decisions/{id}":           {"/api/v1/decisions/" + decisions.Items[0].ID, none, "", 200},
+		"GET /api/v1/audit/entries":            {"/api/v1/audit/entries", none, "", 200},
+		"GET /api/v1/audit/export":             {"/api/v1/audit/export", none, "", 200},
+		"GET /api/v1/audit/proof/{name}":       {"/api/v1/audit/proof/" + issued.Serial, none, "", 200},
+		"GET /log/tile/entries/{path...}":      {"/log/tile/entries/000.p/1", none, "", 200},
+		"POST /api/v1/backup":                  {"/api/v1/backup", none, "", 200},
+	}
+}
+
+// callers are those who may try, each with whether they are anybody here.
+func (h *house) callers() map[string]struct {
+	credential *tls.Certificate
+	operator   bool
+} {
+	ca, key := h.founded.OperatorCA, h.operator
+	foreign, foreignKey := authorityOf(h.t, ca.Subject.CommonName)
+	maker, makerKey := authorityOf(h.t, "Maker")
+	h.imports(h.client(h.admin), "dev-1", "admin")
+	device, _ := h.enrolled("dev-1")
+	namesake, _ := h.enrolled("admin")
+	with := func(change func(*x509.Certificate)) *tls.Certificate { return odd(h.t, ca, key, change) }
+	// One who was certified and plays authority for a friend.
+	viewer, err := x509.ParseCertificate(h.viewer.Certificate[0])
+	check(h.t, err)
+	friend := odd(h.t, viewer, h.viewer.PrivateKey.(crypto.Signer), func(*x509.Certificate) {})
+	friend.Certificate = append(friend.Certificate, h.viewer.Certificate[0], ca.Raw)
+	type caller = struct {
+		credential *tls.Certificate
+		operator   bool
+	}
+	return map[string]caller{
+		"nobody":             {nil, false},
+		"device":             {device, false},
+		"device named admin": {namesake, false},
+		"factory certificate": {odd(h.t, maker, makerKey, func(c *x509.Certificate) {
+			c.Subject = pkix.Name{CommonName: "admin", SerialNumber: "gw-1"}
+		}), false},
+		"expired operator":       {with(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), false},
+		"operator to be":         {with(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }), false},
+		"a namesake authority's": {odd(h.t, foreign, foreignKey, func(*x509.Certificate) {}), false},
+		"for servers":            {with(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), false},
+		"for any use":            {with(func(c *x509.Certificate) { c.ExtKeyUsage = nil }), false},
+		"nameless":               {with(func(c *x509.Certificate) { c.Subject = pkix.Name{Organization: []string{"x"}} }), false},
+		"control name":           {with(func(c *x509.Certificate) { c.Subject.CommonName = "admin\x00" }), false},
+		"an authority":           {with(func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign }), false},
+		"friend":                 {friend, false},
+		"self-signed":            {odd(h.t, nil, nil, func(*x509.Certificate) {}), false},
+		"stranger":               {h.certified("stranger"), true},
+		"viewer":                 {h.viewer, true},
+		"admin":                  {h.admin, true},
+	}
+}
+
+func TestWhoMayDoWhat(t *testing.T) {
+	h := newHouse(t)
+	samples, callers := h.samples(), h.callers()
+	for _, name := range []string{"nobody", "device", "device named admin", "factory certificate", "expired operator", "operator to be",
+		"a namesake authority's", "for servers", "for any use", "nameless", "control name", "an authority", "friend", "self-signed",
+		"stranger", "viewer", "admin"} {
+		caller := callers[name]
+		client := h.client(caller.credential)
+		for _, rt := range routes {
+			key := rt.method + " " + rt.pattern
+			s, there := samples[key]
+			if !there {
+				t.Fatalf("%s has no sample: every route is tried by everybody", key)
+			}
+			want := s.status
+			switch {
+			case !caller.operator:
+				want = http.StatusUnauthorized
+			case name == "stranger", name == "viewer" && !viewerMay(rt.action):
+				want = http.StatusForbidden
+			}
+			r := h.send(client, rt.method, s.target, s.kind, s.body)
+			if r.StatusCode != want {
+				t.Errorf("%s, %s: %s, want %d: %s", name, key, r.Status, want, r.body)
+				continue
+			}
+			if want < 400 {
+				continue
+			}
+			p := r.problem(t)
+			if p.Status != want || p.Code == "" || p.Detail == "" || p.Ref == "" || !strings.HasPrefix(p.Type, "urn:hallmark:problem:") {
+				t.Errorf("%s, %s: incomplete problem %+v", name, key, p)
+			}
+			if (p.Decision != "") != caller.operator {
+				t.Errorf("%s, %s: decision %q", name, key, p.Decision)
+			}
+			if want == http.StatusUnauthorized && r.Header.Get("WWW-Authenticate") == "" {
+				t.Errorf("%s, %s: a 401 without a challenge", name, key)
+			}
+		}
+	}
+}
+
+// viewerMay is what the default policy's role "viewer" allows.
+func viewerMay(a policy.Action) bool {
+	return strings.HasSuffix(string(a), ".list") || strings.HasSuffix(string(a), ".show")
+}
+
+func TestEveryoneReadsHashesOnly(t *testing.T) {
+	h := newHouse(t)
+	h.imports(h.client(h.admin), "gw-1")
+	check(t, h.sequenceAll(t.Context()))
+	nobody := h.client(nil)
+	h.want(nobody, 200, "GET", "/log/checkpoint", "")
+	tile := h.want(nobody, 200, "GET", "/log/tile/0/000.p/1", "")
+	if len(tile.body) != 32 {
+		t.Errorf("a tile of one hash has %d bytes", len(tile.body))
+	}
+	h.want(nobody, 401, "GET", "/log/tile/entries/000.p/1", "")
+	h.want(nobody, 404, "GET", "/log/tile/0/000", "")
+	for _, odd := range []string{"/log/tile/%65ntries/000.p/1", "/log/tile/0/../entries/000.p/1", "/log/tile//entries/000.p/1", "/log/tile/entries%2F000.p/1"} {
+		if r := h.send(nobody, "GET", odd, "", ""); r.StatusCode == 200 {
+			t.Errorf("%s: %s", odd, r.Status)
+		}
+	}
+}
+
+func TestPathsThatAreNone(t *testing.T) {
+	h := newHouse(t)
+	admin := h.client(h.admin)
+	for _, target := range []string{"/", "/api", "/api/v1", "/api/v1/", "/api/v1/tokens/", "/api/v1/token", "/api/v2/tokens", "/api/v1/tokens/a/b", "/log/", "/api/v1/./tokens", "//api/v1/tokens"} {
+		if p := h.want(admin, 404, "GET", target, "").problem(t); p.Code != "no_such_path" {
+			t.Errorf("%s: %+v", target, p)
+		}
+	}
+	for target, allow := range map[string]string{
+		"/api/v1/tokens": "GET, HEAD, POST", "/api/v1/backup": "POST", "/log/checkpoint": "GET, HEAD", "/api/v1/devices/x/retire": "POST",
+	} {
+		r := h.want(admin, 405, "PUT", target, "")
+		if got := r.Header.Get("Allow"); got != allow {
+			t.Errorf("PUT %s: Allow: %s, want %s", target, got, allow)
+		}
+		r.problem(t)
+	}
+}
