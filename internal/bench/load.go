@@ -24,7 +24,7 @@ type target struct {
 	addr  string
 	roots *x509.CertPool
 	tls   *tls.Config
-	auth  string // the Authorization header's value
+	token string
 }
 
 // newTarget pins the server certificate after one proper verification against
@@ -45,8 +45,7 @@ func newTarget(addr, rootPath, token string) (*target, error) {
 	}
 	defer first.Close()
 	pinned := first.ConnectionState().PeerCertificates[0].Raw
-	t := &target{addr: addr, roots: pool}
-	t.auth = "Basic " + base64.StdEncoding.EncodeToString([]byte(":"+token))
+	t := &target{addr: addr, roots: pool, token: token}
 	t.tls = &tls.Config{
 		ServerName:         "localhost",
 		InsecureSkipVerify: true, // replaced by the comparison below
@@ -86,12 +85,13 @@ func (t *target) dial(ctx context.Context, credential *tls.Certificate) (*connec
 
 func (c *connection) Close() { c.tls.Close() }
 
-// post sends the device's request and keeps the answer in d.reply.
-func (c *connection) post(operation, auth string, d *identity) error {
+// post sends the device's request, with the token unless that is empty, and
+// keeps the answer in d.reply.
+func (c *connection) post(operation, token string, d *identity) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "POST /.well-known/est/%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/pkcs10\r\nContent-Length: %d\r\n", operation, len(d.body))
-	if auth != "" {
-		fmt.Fprintf(&b, "Authorization: %s\r\n", auth)
+	if token != "" {
+		fmt.Fprintf(&b, "Authorization: Basic %s\r\n", base64.StdEncoding.EncodeToString([]byte(d.id+":"+token)))
 	}
 	b.WriteString("\r\n")
 	b.Write(d.body)
@@ -142,7 +142,7 @@ func (t *target) once(ctx context.Context, d *identity) error {
 		return err
 	}
 	defer c.Close()
-	return c.post("simpleenroll", t.auth, d)
+	return c.post("simpleenroll", t.token, d)
 }
 
 // renew renews over a connection of its own, with the certificate held.
@@ -188,7 +188,7 @@ func (t *target) closed(ctx context.Context, kind string, c int, devices []*iden
 			return err
 		}
 		defer conn.Close()
-		return work(ctx, func(d *identity) error { return conn.post("simpleenroll", t.auth, d) })
+		return work(ctx, func(d *identity) error { return conn.post("simpleenroll", t.token, d) })
 	}
 	start := time.Now()
 	err := together(ctx, c, client)

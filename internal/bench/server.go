@@ -232,8 +232,6 @@ func (s *server) commits(ctx context.Context) (batches, error) {
 	return b, nil
 }
 
-func (b batches) minus(a batches) batches { return batches{b.Sum - a.Sum, b.Count - a.Count} }
-
 func (b batches) String() string {
 	if b.Count == 0 {
 		return "none seen"
