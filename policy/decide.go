@@ -100,6 +100,10 @@ func (p *Point) append(ctx context.Context, e audit.Event) error {
 	return nil
 }
 
+// Builtin stands where a record names the policy's digest if the refusal needed
+// no rules: the server itself holds to it, whatever the rules say.
+const Builtin = "builtin"
+
 // Refuse records a refusal that needed no rules, such as a proof that does
 // not hold, and returns cause with the reference that finds it. A cause that
 // already carries a reference is recorded already and comes back as it is.
@@ -108,7 +112,7 @@ func Refuse(ctx context.Context, p *Point, r Request, cause *fault.Error) error 
 		return cause
 	}
 	d := &Decision{id: audit.NewID(r.At), request: r, input: audit.AppendCanonical(nil, r.input()),
-		answer: denial("", cause.Code, cause.Says)}
+		answer: denial(Builtin, cause.Code, cause.Says)}
 	if err := p.append(ctx, d.event(audit.Refused, nil)); err != nil {
 		return err
 	}

@@ -26,15 +26,11 @@ func refused(t *testing.T, err error, status int, code string) *estclient.Error 
 	return e
 }
 
-// decision reads a decision back through the operator's command line.
+// decision is what "hallmark decision show" prints.
 type decision struct {
-	ID, Action, Outcome string
-	Object              struct{ ID string }
-	Decision            struct {
-		Verdict, Policy string
-		Reasons         []struct{ Code, Detail string }
-		Input           map[string]any
-	}
+	ID, Action, Verdict, Outcome, Policy string
+	Reasons                              []struct{ Code, Detail string }
+	Input                                map[string]any
 }
 
 func showDecision(t *testing.T, h *housetest.House, id string) decision {
@@ -110,8 +106,8 @@ func TestADeniedDeviceReadsWhy(t *testing.T) {
 	_, err := housetest.Enrol(h.EST("gw-1", h.Token("--device", "gw-1")))
 	e := refused(t, err, 403, "device_quarantined")
 	d := showDecision(t, h, e.Ref)
-	if d.Decision.Verdict != "deny" || !strings.HasPrefix(d.Decision.Policy, "sha256:") ||
-		d.Decision.Reasons[0].Code != "device_quarantined" || d.Decision.Input["resource"] == nil {
+	if d.Verdict != "deny" || !strings.HasPrefix(d.Policy, "sha256:") ||
+		d.Reasons[0].Code != "device_quarantined" || d.Input["resource"] == nil {
 		t.Errorf("the decision: %+v", d)
 	}
 }
@@ -245,7 +241,7 @@ func TestEveryRefusalIsInTheRecord(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := refused(t, story.err, story.status, story.code)
 			d := showDecision(t, h, e.Ref)
-			if d.Outcome != "refused" || d.Decision.Reasons[0].Code != story.code {
+			if d.Outcome != "refused" || d.Reasons[0].Code != story.code {
 				t.Errorf("the record says %+v", d)
 			}
 		})

@@ -58,19 +58,21 @@ func TestAnythingButAClearAnswerIsAnError(t *testing.T) {
 
 func TestInputIsSeenAsTheRecordShowsIt(t *testing.T) {
 	e := mustLoad(t, write(t, map[string]string{"p.rego": `package hallmark
+seen := input.context
+
 decision := {"verdict": "allow"} if {
-	input.text == "a\ufffd\ufffdb"
-	input.list == ["x", "\ufffd"]
-	input.any == [1, true, null, {"\ufffd": "y"}]
-	input.big == 9223372036854775807
-	count(input) == 5
-	input == {"text": "a\ufffd\ufffdb", "list": ["x", "\ufffd"], "any": [1, true, null, {"\ufffd": "y"}], "big": 9223372036854775807, "none": {}}
+	seen.text == "a\ufffd\ufffdb"
+	seen.list == ["x", "\ufffd"]
+	seen.any == [1, true, null, {"\ufffd": "y"}]
+	seen.big == 9223372036854775807
+	count(seen) == 5
+	seen == {"text": "a\ufffd\ufffdb", "list": ["x", "\ufffd"], "any": [1, true, null, {"\ufffd": "y"}], "big": 9223372036854775807, "none": {}}
 }`}))
 	input := map[string]any{
 		"text": "a\xff\xfeb", "list": []string{"x", "\xff"}, "any": []any{1, true, nil, map[string]any{"\xff": "y"}},
 		"big": int64(1<<63 - 1), "none": map[string]any{},
 	}
-	if a, err := e.Evaluate(context.Background(), input); err != nil || a.Verdict != policy.Allow {
+	if a, err := e.Evaluate(context.Background(), map[string]any{"context": input}); err != nil || a.Verdict != policy.Allow {
 		t.Errorf("got %v, %v", a.Verdict, err)
 	}
 	if input["text"] != "a\xff\xfeb" {

@@ -2,6 +2,8 @@ package rego
 
 import (
 	"context"
+	_ "embed"
+	"encoding/json"
 	"fmt"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -107,11 +109,27 @@ func compileModules(ctx context.Context, modules map[string]*ast.Module, allowed
 		WithDefaultRegoVersion(ast.RegoV1).
 		WithCapabilities(allowed).
 		WithStrict(true).
+		WithSchemas(inputSchema()).
 		WithPathConflictsCheck(storage.NonEmpty(ctx, store, txn))
 	if compiler.Compile(modules); compiler.Failed() {
 		return nil, problemsOf(compiler.Errors)
 	}
 	return compiler, nil
+}
+
+//go:embed input.schema.json
+var inputSchemaText []byte
+
+// inputSchema lets the compiler find members of input that will never be
+// there: a deny that asks for a misspelt one would never deny.
+func inputSchema() *ast.SchemaSet {
+	var schema any
+	if err := json.Unmarshal(inputSchemaText, &schema); err != nil {
+		panic("rego: input.schema.json is no JSON: " + err.Error()) // cannot happen: every test reads it
+	}
+	set := ast.NewSchemaSet()
+	set.Put(ast.SchemaRootRef, schema)
+	return set
 }
 
 // checkEntrypoint demands that the question has exactly one kind of answer: a

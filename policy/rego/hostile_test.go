@@ -96,6 +96,8 @@ func TestHostileRulesAreRefusedByTheCompiler(t *testing.T) {
 		"deep every":          {"decision if " + strings.Repeat("every x in [1] { ", 30) + "x" + strings.Repeat("}", 30), "more than 8 deep"},
 		"long chain":          {growing(maxRules, "0", "NEW := PREV", "decision := PREV"), "long lists belong into the data"},
 		"guard gone round":    {"decision := g if { g := f(\"\", [\"x\"]) with data.hallmark.f as concat }\nf(a, _) := a", "with may replace"},
+		"misspelt member":     {`decision := 1 if input.subjct.id == "x"`, "p.rego:2:18: undefined ref: input.subjct.id"},
+		"forgotten member":    {`decision := 1 if input.action == "device.list"`, "p.rego:2:18: match error"},
 		"syntax":              {"decision := {", "p.rego:"},
 	}
 	for name, test := range tests {
