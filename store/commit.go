@@ -1,0 +1,165 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hallmark-pki/hallmark/audit"
+)
+
+// Group commit. Making a transaction durable costs a trip to the disk, however
+// much is in it. So calls that write at the same moment share one: each puts a
+// unit in the queue and waits; the committer takes whatever waits, settles it
+// in one transaction, and wakes each caller with its own result. Nobody waits
+// for company: a lone call is committed at once.
+//
+// A unit is refused before it has written anything, so a refusal costs its
+// neighbours nothing. When the transaction itself fails, every unit of it is
+// tried again alone, so that one that cannot be written fails alone.
+
+// largestBatch bounds a transaction, and so how long a caller can wait for others.
+const largestBatch = 128
+
+// unit is one caller's share of a transaction.
+type unit struct {
+	issuance *issuance // nil where there is nothing but an entry to write
+	entry    entry
+	refusal  error      // why nothing of this unit is written; set by settle
+	result   chan error // takes one value
+}
+
+// Append makes the event durable before it returns.
+func (db *DB) Append(ctx context.Context, e audit.Event) error {
+	entry, err := db.newEntry(&e)
+	if err != nil {
+		return err
+	}
+	return db.submit(ctx, &unit{entry: entry})
+}
+
+// submit queues the unit and returns its result. The context is heeded until
+// the committer takes the unit; from then on the result is waited for, since
+// giving up would leave the caller not knowing it.
+func (db *DB) submit(ctx context.Context, u *unit) error {
+	u.result = make(chan error, 1)
+	select {
+	case db.queue <- u:
+		return <-u.result
+	case <-ctx.Done():
+		return db.classify(ctx.Err())
+	case <-db.closing:
+		return errClosed
+	}
+}
+
+func (db *DB) commitLoop() {
+	batch := make([]*unit, 0, largestBatch)
+	quiet := time.NewTimer(idle)
+	dirty := true // the write-ahead log may hold something
+	for {
+		select {
+		case <-db.closing:
+			return
+		case <-quiet.C:
+			if dirty && db.sequencer == db.committer { // embedded
+				db.committer.fold()
+			}
+			dirty = false
+		case u := <-db.queue:
+			<-db.committer.turn
+			batch = db.gather(append(batch[:0], u))
+			db.commit(batch)
+			db.committer.turn <- struct{}{}
+			clear(batch)
+			dirty = true
+			quiet.Reset(idle)
+		}
+	}
+}
+
+// gather adds to the batch whatever waits in the queue.
+func (db *DB) gather(batch []*unit) []*unit {
+	for len(batch) < largestBatch {
+		select {
+		case u := <-db.queue:
+			batch = append(batch, u)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit settles the batch and wakes its callers.
+func (db *DB) commit(batch []*unit) {
+	start := time.Now()
+	err := db.settleAll(batch)
+	if db.observe != nil {
+		db.observe(len(batch), time.Since(start))
+	}
+	for _, u := range batch {
+		switch {
+		case err == nil:
+			u.result <- u.refusal
+		default:
+			u.result <- db.classify(db.settleAlone(u, err, len(batch) == 1))
+		}
+	}
+}
+
+func (db *DB) settleAll(batch []*unit) error {
+	return db.committer.transact(func(tx *session) error { return settle(tx, batch) })
+}
+
+// settleAlone tries a unit again in a transaction of its own after the
+// transaction it was in failed with cause. One that was alone there is only
+// tried again where that can help.
+func (db *DB) settleAlone(u *unit, cause error, wasAlone bool) error {
+	for range 3 {
+		if t := db.engine.trouble(cause); wasAlone && !t.busy && !t.lost {
+			break
+		}
+		inDoubt := errors.As(cause, new(errCommit))
+		err := db.committer.transact(func(tx *session) error {
+			if inDoubt { // the connection broke on COMMIT: it may have been done all the same
+				done, err := tx.hasEntry(u.entry.id)
+				if done || err != nil {
+					u.refusal = nil
+					return err
+				}
+			}
+			return settle(tx, []*unit{u})
+		})
+		if err == nil {
+			return u.refusal
+		}
+		cause, wasAlone = err, true
+	}
+	return cause
+}
+
+// settle decides about each unit of the batch and writes those it does not refuse.
+func settle(tx *session, batch []*unit) error {
+	ctx := context.Background()
+	d := newDesk(tx, batch)
+	if err := d.read(ctx); err != nil {
+		return err
+	}
+	for _, u := range batch {
+		u.refusal = nil
+		if u.issuance != nil {
+			u.refusal = d.decide(u.issuance)
+		}
+	}
+	if err := d.write(ctx); err != nil {
+		return err
+	}
+	entries := make([]any, 0, len(batch)*entryWidth)
+	for _, u := range batch {
+		if u.refusal == nil {
+			entries = u.entry.values(entries)
+		}
+	}
+	return tx.insert(ctx, insertEntry, entryWidth, entries)
+}

@@ -1,0 +1,333 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hallmark-pki/hallmark/ca"
+	"github.com/hallmark-pki/hallmark/enroll"
+	"github.com/hallmark-pki/hallmark/fleet"
+	"github.com/hallmark-pki/hallmark/internal/fault"
+)
+
+// Issuing is settled in three steps for the whole batch: lock and read all that
+// the batch depends on, decide about each unit in memory, write what came of
+// it. So it takes a handful of statements however many units there are, and a
+// refused unit has written nothing.
+
+// issuance is what Issue was asked, made ready for the committer by the caller's goroutine.
+type issuance struct {
+	ca.Issuance
+	serial []byte
+	der    []byte // packed
+	prefix int64  // of Certificate.KeySHA256
+
+	device *deviceRow // set by decide
+}
+
+// Issue commits the issuance in one transaction and returns when it is durable.
+// Beyond what ca.Store says: a key that another device holds is an error of
+// kind Denied with code key_in_use, also when both ask at the same moment.
+func (db *DB) Issue(ctx context.Context, i ca.Issuance) error {
+	c := i.Certificate
+	serial, err := parseSerial(c.Serial)
+	if err != nil {
+		return fault.Wrap(fault.Malformed, "serial", "not a serial number: want hex digits", err)
+	}
+	if i.Admit != nil && i.Admit.ID != c.Device {
+		return fmt.Errorf("the device to admit is %q, but the certificate is for %q", i.Admit.ID, c.Device)
+	}
+	e, err := db.newEntry(&i.Event)
+	if err != nil {
+		return err
+	}
+	return db.submit(ctx, &unit{entry: e, issuance: &issuance{
+		Issuance: i, serial: serial, der: raw(c.DER), prefix: keyPrefix(c.KeySHA256)}})
+}
+
+// desk is where one batch is decided: what was read, kept up to date with what
+// has been decided so far.
+type desk struct {
+	tx      *session
+	batch   []*unit
+	tokens  map[string]*tokenRow
+	held    map[string]*heldRow
+	devices map[string]*deviceRow
+	keys    map[[32]byte]int64 // device.seq of whoever holds the key
+	issued  map[[32]byte]*deviceRow
+}
+
+type tokenRow struct {
+	seq, uses, used, expires int64
+	revoked                  bool
+	taken                    int64 // uses counted by this batch
+}
+
+type heldRow struct {
+	seq    int64
+	state  enroll.HeldState
+	serial string
+}
+
+type deviceRow struct {
+	seq    int64
+	state  fleet.State
+	admit  *fleet.Device // to be created by this batch
+	active bool          // to be made active by this batch
+}
+
+func newDesk(tx *session, batch []*unit) *desk {
+	return &desk{tx: tx, batch: batch, tokens: map[string]*tokenRow{}, held: map[string]*heldRow{},
+		devices: map[string]*deviceRow{}, keys: map[[32]byte]int64{}, issued: map[[32]byte]*deviceRow{}}
+}
+
+// named returns what each issuance of the batch names, sorted and once each.
+// All who lock rows lock them in this order, and tokens before held requests
+// before devices before keys, so that no two wait for each other.
+func (d *desk) named(name func(*issuance) string) []any {
+	var names []string
+	for _, u := range d.batch {
+		if u.issuance != nil {
+			if n := name(u.issuance); n != "" {
+				names = append(names, n)
+			}
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	args := make([]any, len(names))
+	for i, n := range names {
+		args[i] = n
+	}
+	return args
+}
+
+// read locks and reads all that the batch depends on.
+func (d *desk) read(ctx context.Context) error {
+	tokens := d.named(func(i *issuance) string { return i.Token })
+	err := d.tx.among(ctx, "SELECT id, seq, uses, used, expires, revoked FROM token WHERE id IN ({?}) ORDER BY id"+forUpdate, nil, tokens,
+		func(r *sql.Rows) error {
+			var id string
+			t := &tokenRow{}
+			err := r.Scan(&id, &t.seq, &t.uses, &t.used, &t.expires, &t.revoked)
+			d.tokens[id] = t
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	requests := d.named(func(i *issuance) string { return i.Request })
+	err = d.tx.among(ctx, "SELECT id, seq, state FROM held WHERE id IN ({?}) ORDER BY id"+forUpdate, nil, requests,
+		func(r *sql.Rows) error {
+			var id string
+			h := &heldRow{}
+			err := r.Scan(&id, &h.seq, &h.state)
+			d.held[id] = h
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	devices := d.named(func(i *issuance) string { return i.Certificate.Device })
+	err = d.tx.among(ctx, "SELECT id, seq, state FROM device WHERE id IN ({?}) ORDER BY id"+forUpdate, nil, devices,
+		func(r *sql.Rows) error {
+			var id string
+			v := &deviceRow{}
+			err := r.Scan(&id, &v.seq, &v.state)
+			d.devices[id] = v
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	return d.readKeys(ctx)
+}
+
+// readKeys finds out who holds the keys of the batch.
+func (d *desk) readKeys(ctx context.Context) error {
+	var prefixes []int64
+	for _, u := range d.batch {
+		if u.issuance != nil {
+			prefixes = append(prefixes, u.issuance.prefix)
+		}
+	}
+	if len(prefixes) == 0 {
+		return nil
+	}
+	slices.Sort(prefixes)
+	prefixes = slices.Compact(prefixes)
+	if err := d.tx.db.engine.lockKeys(ctx, d.tx, prefixes); err != nil {
+		return err
+	}
+	args := make([]any, len(prefixes))
+	for i, p := range prefixes {
+		args[i] = p
+	}
+	return d.tx.among(ctx, "SELECT device, der FROM certificate WHERE seq IN (SELECT max(seq) FROM certificate WHERE key IN ({?}) GROUP BY key, device)",
+		nil, args, func(r *sql.Rows) error {
+			var device int64
+			var der sql.RawBytes
+			if err := r.Scan(&device, &der); err != nil {
+				return err
+			}
+			hash, err := d.tx.db.keyHash(der)
+			d.keys[hash] = device
+			return err
+		})
+}
+
+// decide refuses the issuance, or takes it and keeps the desk up to date.
+func (d *desk) decide(i *issuance) error {
+	token, held, device := d.tokens[i.Token], d.held[i.Request], d.devices[i.Certificate.Device]
+	if i.Token != "" && (token == nil || token.revoked || token.used >= token.uses || token.expires <= i.Certificate.NotBefore.UnixMilli()) {
+		return fault.New(fault.Denied, "token_used", "the enrolment token has been used as often as it is good for, or has ended, in the meantime")
+	}
+	if i.Request != "" && (held == nil || held.state != enroll.Approved) {
+		return fault.New(fault.Conflict, "request_not_approved", "the held request is not approved any more")
+	}
+	if device == nil && i.Admit != nil {
+		device = &deviceRow{state: fleet.Expected, admit: i.Admit}
+	}
+	if device == nil || !device.state.InService() {
+		return fault.New(fault.Denied, "device_not_in_service", "the device is not in service")
+	}
+	key := i.Certificate.KeySHA256
+	holder, taken := d.keys[key]
+	if taken && (device.admit != nil || holder != device.seq) || d.issued[key] != nil && d.issued[key] != device {
+		return fault.New(fault.Denied, "key_in_use", "another device holds a certificate over this key; make a fresh key")
+	}
+	if token != nil {
+		token.used++
+		token.taken++
+	}
+	if held != nil {
+		held.state, held.serial = enroll.Issued, i.Certificate.Serial
+	}
+	if i.Activate && device.state == fleet.Expected {
+		device.state, device.active = fleet.Active, true
+	}
+	d.devices[i.Certificate.Device], d.issued[key], i.device = device, device, device
+	return nil
+}
+
+// write writes what was decided.
+func (d *desk) write(ctx context.Context) error {
+	var now int64 // the newest event of the batch stands for all of them
+	var active []any
+	for _, u := range d.batch {
+		if u.issuance != nil && u.refusal == nil {
+			now = max(now, u.entry.at)
+		}
+	}
+	for _, v := range d.devices {
+		switch {
+		case v.admit != nil:
+			if err := d.admit(ctx, v, now); err != nil {
+				return err
+			}
+		case v.active:
+			active = append(active, v.seq)
+		}
+	}
+	err := d.tx.among(ctx, "UPDATE device SET state = 'active', changed = ? WHERE seq IN ({?})", []any{now}, active, none)
+	if err == nil {
+		err = d.writeTokens(ctx)
+	}
+	if err == nil {
+		err = d.writeHeld(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	rows := make([]any, 0, len(d.batch)*certificateWidth)
+	for _, u := range d.batch {
+		if i := u.issuance; i != nil && u.refusal == nil {
+			c := i.Certificate
+			rows = append(rows, i.serial, i.device.seq, c.Profile, c.NotBefore.Unix(), c.NotAfter.Unix(), i.prefix, u.entry.id, i.der)
+		}
+	}
+	return d.tx.insert(ctx, insertCertificate, certificateWidth, rows)
+}
+
+// admit creates a device along with its first certificate.
+func (d *desk) admit(ctx context.Context, v *deviceRow, now int64) error {
+	device := *v.admit
+	device.State = v.state
+	args, err := deviceValues(&device, now)
+	if err != nil {
+		return err
+	}
+	return d.tx.one(ctx, insertDevice+" RETURNING seq", args, &v.seq)
+}
+
+// writeTokens counts the uses. Mostly each token of a batch is used once, so
+// one statement does for all of them.
+func (d *desk) writeTokens(ctx context.Context) error {
+	byCount := map[int64][]any{}
+	for _, t := range d.tokens {
+		if t.taken > 0 {
+			byCount[t.taken] = append(byCount[t.taken], t.seq)
+		}
+	}
+	for n, seqs := range byCount {
+		if err := d.tx.among(ctx, "UPDATE token SET used = used + ? WHERE seq IN ({?})", []any{n}, seqs, none); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *desk) writeHeld(ctx context.Context) error {
+	for _, h := range d.held {
+		if h.serial == "" {
+			continue
+		}
+		if err := d.tx.exec(ctx, "UPDATE held SET state = 'issued', serial = ? WHERE seq = ?", h.serial, h.seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func none(*sql.Rows) error { return nil }
+
+const (
+	insertCertificate = "INSERT INTO certificate (serial, device, profile, not_before, not_after, key, record, der) VALUES {(?, ?, ?, ?, ?, ?, ?, ?)}"
+	certificateWidth  = 8
+)
+
+// parseSerial returns the bytes of a serial number in hex, without leading zeros.
+func parseSerial(text string) ([]byte, error) {
+	text = strings.TrimLeft(text, "0")
+	if len(text)%2 == 1 {
+		text = "0" + text
+	}
+	b, err := hex.DecodeString(text)
+	if err == nil && len(b) == 0 {
+		err = fmt.Errorf("empty or zero")
+	}
+	return b, err
+}
+
+// keyPrefix is the first 64 bits of a key's hash: what certificates are
+// indexed by. Whoever finds one compares the whole hash.
+func keyPrefix(hash [32]byte) int64 { return int64(binary.BigEndian.Uint64(hash[:])) }
+
+// keyHash returns the SHA-256 over the SubjectPublicKeyInfo of a packed certificate.
+func (db *DB) keyHash(packed []byte) ([32]byte, error) {
+	der, err := db.packer.unpack(packed)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	spki, err := subjectPublicKeyInfo(der)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("store: a stored certificate: %w", err)
+	}
+	return sha256.Sum256(spki), nil
+}

@@ -1,0 +1,113 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/lib/pq"
+)
+
+const postgresReaders = 8
+
+// openPostgres opens a PostgreSQL database. Each writer keeps a connection of
+// its own: a long import must not hold the commits up, nor a sequencer that
+// waits for another process.
+func (db *DB) openPostgres(ctx context.Context, address string) error {
+	db.engine = postgresEngine{}
+	name, err := postgresName(address)
+	if err != nil {
+		return err
+	}
+	connector, err := pq.NewConnector(name)
+	if err != nil {
+		return fmt.Errorf("store: the database URL is not usable: %w", err)
+	}
+	db.writers = sql.OpenDB(connector)
+	db.writers.SetMaxOpenConns(3)
+	if err = migratePostgres(ctx, db.writers); err != nil {
+		return err
+	}
+	db.readers = sql.OpenDB(connector)
+	db.readers.SetMaxOpenConns(postgresReaders)
+	db.readers.SetMaxIdleConns(postgresReaders)
+	db.committer, db.changer, db.sequencer = newWriter(db), newWriter(db), newWriter(db)
+	return nil
+}
+
+// postgresName adds to the URL what we rely on. Its errors never show the
+// URL, which may hold a password.
+func postgresName(address string) (string, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return "", errors.New("store: the database URL must look like postgres://user@host/database")
+	}
+	q := u.Query()
+	q.Set("binary_parameters", "yes") // bytea travels as bytes, not as hex
+	if !q.Has("synchronous_commit") {
+		q.Set("synchronous_commit", "on") // COMMIT returns when the log is on the disk
+	}
+	u.RawQuery = q.Encode()
+	return u.String(), nil
+}
+
+type postgresEngine struct{}
+
+// begin asks for READ COMMITTED: each statement sees what was committed when
+// it began, so that what is read after a lock is as fresh as the lock.
+func (postgresEngine) begin() string { return "BEGIN ISOLATION LEVEL READ COMMITTED" }
+
+func (postgresEngine) rebind(query string) string {
+	return numbered(strings.ReplaceAll(query, forUpdate, " FOR NO KEY UPDATE"))
+}
+
+// lockKeys takes the locks in ascending order, as everybody does, so that no
+// two wait for each other.
+func (postgresEngine) lockKeys(ctx context.Context, tx *session, keys []int64) error {
+	slices.Sort(keys)
+	args := make([]any, len(keys))
+	for i, k := range keys {
+		args[i] = k
+	}
+	return tx.among(ctx, "SELECT pg_advisory_xact_lock(k) FROM unnest(ARRAY[{?::bigint}]) k", nil, args, ignore)
+}
+
+// lockLog uses the two-part key space, which lockKeys does not touch.
+func (postgresEngine) lockLog(ctx context.Context, tx *session) error {
+	return tx.each(ctx, "SELECT pg_advisory_xact_lock(?, ?)", []any{logLock, 1}, ignore)
+}
+
+// logLock names the audit log among PostgreSQL's advisory locks.
+const logLock = 0x48616c6c // "Hall"
+
+func ignore(*sql.Rows) error { return nil }
+
+// trouble sorts SQLSTATEs (PostgreSQL manual, Appendix A).
+func (postgresEngine) trouble(err error) trouble {
+	var t trouble
+	if e := (*pq.Error)(nil); errors.As(err, &e) {
+		switch state := string(e.Code); {
+		case state == "23505": // unique_violation
+			t.unique = e.Constraint
+		case strings.HasPrefix(state, "08"), strings.HasPrefix(state, "57P"): // connection exception, shutdown
+			t.lost = true
+		case strings.HasPrefix(state, "40"), strings.HasPrefix(state, "53"), state == "55P03", state == "25006":
+			t.busy = true // rollback (deadlock, serialization), out of resources, lock timeout, a read-only standby
+		}
+		return t
+	}
+	var network net.Error
+	t.lost = errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &network)
+	return t
+}
+
+// patience gives up with the caller: the network may be slow, or the other end gone.
+func (postgresEngine) patience(ctx context.Context) context.Context { return ctx }
