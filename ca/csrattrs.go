@@ -105,9 +105,8 @@ func (c *CSR) readExtensions(tag casn1.Tag, extensions cryptobyte.String) error 
 	for !extensions.Empty() {
 		var extension, value cryptobyte.String
 		var oid asn1.ObjectIdentifier
-		var critical bool
 		if !extensions.ReadASN1(&extension, casn1.SEQUENCE) || !extension.ReadASN1ObjectIdentifier(&oid) ||
-			!extension.ReadOptionalASN1Boolean(&critical, casn1.BOOLEAN, false) ||
+			!extension.SkipOptionalASN1(casn1.BOOLEAN) ||
 			!extension.ReadASN1(&value, casn1.OCTET_STRING) || !extension.Empty() || len(seen) == maxParts {
 			return errSyntax("a requested extension cannot be read, or there are too many")
 		}
