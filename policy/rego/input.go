@@ -29,8 +29,12 @@ func inputValue(input map[string]any) (ast.Value, error) {
 // whether all text in v is valid.
 func check(v any, depth int) (bool, error) {
 	switch v := v.(type) {
-	case nil, bool, int, int64:
+	case nil, bool:
 		return true, nil
+	case int:
+		return true, checkNumber(int64(v))
+	case int64:
+		return true, checkNumber(v)
 	case string:
 		return utf8.ValidString(v), nil
 	case []string:
@@ -64,13 +68,25 @@ func checkObject(m map[string]any, depth int) (bool, error) {
 	}
 	clean := true
 	for name, v := range m {
+		if !utf8.ValidString(name) {
+			return false, fmt.Errorf("the name %q is no UTF-8", name)
+		}
 		sound, err := check(v, depth-1)
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", name, err)
 		}
-		clean = clean && sound && utf8.ValidString(name)
+		clean = clean && sound
 	}
 	return clean, nil
+}
+
+// checkNumber refuses what JSON readers round (RFC 8785, Section 3.2.2.3).
+func checkNumber(n int64) error {
+	const largest = 1 << 53
+	if n > largest || n < -largest {
+		return fmt.Errorf("%d is too large a number", n)
+	}
+	return nil
 }
 
 // repair copies v, which check has passed, with U+FFFD for every invalid byte,
@@ -100,7 +116,7 @@ func repair(v any) any {
 func repairObject(m map[string]any) map[string]any {
 	repaired := make(map[string]any, len(m))
 	for name, v := range m {
-		repaired[repairText(name)] = repair(v)
+		repaired[name] = repair(v)
 	}
 	return repaired
 }
