@@ -25,7 +25,7 @@ const origin = "ca.example.com/log"
 // world is a database, its log and its key.
 type world struct {
 	testing.TB
-	db   database
+	db   *database
 	log  *audit.Log
 	keys note.Verifiers
 	made int // events so far
@@ -334,7 +334,7 @@ func TestTamperedStoreStopsTheLog(t *testing.T) {
 		says   string
 	}{
 		"checkpoint rewound": {func(w *world, earlier []byte) { w.db.setCheckpoint(earlier) }, "tile 0/1 holds 1408 bytes of hashes, the checkpoint of 290 entries asks for 1088"},
-		"checkpoint removed": {func(w *world, _ []byte) { w.db.setCheckpoint(nil) }, "there are hashes of 256 entries but no checkpoint"},
+		"checkpoint removed": {func(w *world, _ []byte) { w.db.dropCheckpoint() }, "there are hashes of 256 entries but no checkpoint"},
 		"checkpoint foreign": {func(w *world, _ []byte) { w.db.setCheckpoint(strange) }, "which is not the key given"},
 		"checkpoint forged": {func(w *world, _ []byte) {
 			signed, _ := w.log.Checkpoint(context.Background())
@@ -342,7 +342,7 @@ func TestTamperedStoreStopsTheLog(t *testing.T) {
 		}, "does not fit the text"},
 		"leaf hash":  {func(w *world, _ []byte) { w.db.flipTile(0, 1) }, "the stored tree of 300 entries has root"},
 		"inner node": {func(w *world, _ []byte) { w.db.flipTile(1, 0) }, "the stored tree of 300 entries has root"},
-		"tile gone":  {func(w *world, _ []byte) { w.db.setTile(1, 0, nil) }, "tile 1/0 holds 0 bytes"},
+		"tile gone":  {func(w *world, _ []byte) { w.db.dropTile(1, 0) }, "tile 1/0 holds 0 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -371,7 +371,7 @@ func TestRunReportsOnce(t *testing.T) {
 	w.happen(3)
 	w.sequence()
 	good, _ := w.log.Checkpoint(context.Background())
-	w.db.setCheckpoint(nil)
+	w.db.dropCheckpoint()
 	w.happen(1)
 	var out syncBuffer
 	w.log.Logger = slog.New(slog.NewTextHandler(&out, nil))

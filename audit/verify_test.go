@@ -198,29 +198,32 @@ func TestTamperedExports(t *testing.T) {
 	foreign.sequence()
 	strange, _ := json.Marshal(string(foreign.checkpoint()))
 
+	const seven, eight = `"source":"192.0.2.7"`, `"source":"192.0.2.8"`
 	for name, c := range map[string]struct {
 		tamper func(l lines) lines
 		says   []string
 	}{
-		"leaf changed": {func(l lines) lines { return l.edit(17, `"granted"`, `"refused"`) },
+		"leaf changed": {func(l lines) lines { return l.edit(17, seven, eight) },
 			[]string{": 1 problem", ": entry 17 (line 19): the leaf does not match its hash: it was changed"}},
-		"leaf and hash changed": {func(l lines) lines { return l.edit(300, `"granted"`, `"refused"`).rehash(300) },
+		"leaf and hash changed": {func(l lines) lines { return l.edit(300, seven, eight).rehash(300) },
 			[]string{": 1 problem", "the tree of these entries has root ", "entries 256-511 differ, all others are as signed"}},
 		"two tiles changed": {func(l lines) lines {
-			return l.edit(3, `"granted"`, `"refused"`).rehash(3).edit(300, `"granted"`, `"refused"`).rehash(300)
+			return l.edit(3, seven, eight).rehash(3).edit(300, seven, eight).rehash(300)
 		}, []string{"entries 0-255, entries 256-511 differ, all others are as signed"}},
-		"leaf, hash and tile changed": {func(l lines) lines { return l.edit(300, `"granted"`, `"refused"`).rehash(300).reroot(1) },
+		"leaf, hash and tile changed": {func(l lines) lines { return l.edit(300, seven, eight).rehash(300).reroot(1) },
 			[]string{": 1 problem", "the tree of these entries has root ", "or other entries together with the roots of their tiles"}},
-		"leaf and hash in the last tile": {func(l lines) lines { return l.edit(550, `"granted"`, `"refused"`).rehash(550) },
+		"leaf and hash in the last tile": {func(l lines) lines { return l.edit(550, seven, eight).rehash(550) },
 			[]string{": 1 problem", "entries 512-599 differ"}},
 		"hash changed": {func(l lines) lines {
 			i := bytes.Index(l[at(40)], []byte(`"hash":"`)) + 9
-			l[at(40)][i] ^= 1
+			if l[at(40)][i]++; l[at(40)][i] > 'Z' {
+				l[at(40)][i] = 'A'
+			}
 			return l
 		}, []string{"entry 40 (line 42): the leaf does not match its hash", "entries 0-255 differ"}},
 		"tile root changed": {func(l lines) lines {
-			l.edit(300, `"granted"`, `"refused"`).rehash(300).reroot(1)
-			return l.edit(300, `"refused"`, `"granted"`).rehash(300)
+			l.edit(300, seven, eight).rehash(300).reroot(1)
+			return l.edit(300, eight, seven).rehash(300)
 		},
 			[]string{": 1 problem", "the root of tile 1 was changed: the signed checkpoint confirms entries 256-511"}},
 		"entry dropped": {func(l lines) lines { return slices.Delete(l, at(18), at(18)+1) },
@@ -274,7 +277,7 @@ func TestTamperedExports(t *testing.T) {
 			[]string{"entry 5 (line 7): the leaf is not canonical JSON: no string at byte 1"}},
 		"much changed": {func(l lines) lines {
 			for i := range 100 {
-				l.edit(i, `"192.0.2.7"`, `"192.0.2.8"`)
+				l.edit(i, seven, eight)
 			}
 			return l
 		}, []string{"entry 19 (line 21)", "that makes 20 problems: the rest of the file was not read"}},
@@ -333,7 +336,7 @@ func TestForkedAndRewoundLogs(t *testing.T) {
 	}
 	rewound.happen(30)
 	for i, leaf := range leaves {
-		rewound.db.setLeaf(int64(i), leaf)
+		rewound.db.setWaiting(int64(i)+1, leaf)
 	}
 	rewound.log.Now = func() time.Time { return start.Add(3 * time.Hour) }
 	short := w.file("short.ndjson", rewound.export())
@@ -350,12 +353,12 @@ func TestTamperedDatabaseShowsInTheExport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.db.setLeaf(17, bytes.Replace(leaves[0], []byte("granted"), []byte("refused"), 1))
+	w.db.setLeaf(17, bytes.Replace(leaves[0], []byte("192.0.2.7"), []byte("192.0.2.8"), 1))
 	w.expect(w.verify(w.file("record.ndjson", w.export())), ": 1 problem", "entry 17 (line 19): the leaf does not match its hash")
 	if _, err := w.log.Proof(context.Background(), 17); err == nil {
 		t.Error("a proof of the changed entry")
 	}
-	w.db.setLeaf(17, nil)
+	w.db.dropLeaf(17)
 	w.expect(w.verify(w.file("record.ndjson", w.export())), ": 1 problem", "entry 17 is missing: line 19 holds entry 18")
 }
 
@@ -390,7 +393,7 @@ func TestProofFiles(t *testing.T) {
 		"no checkpoint":  {text[:bytes.Index(text, []byte("\n\n"))], "no empty line"},
 		"cut":            {text[:len(text)-10], "checkpoint"},
 		"version":        {replace("proof@v1", "proof@v2"), "neither an export"},
-		"JSON changed":   {bytes.Replace(asJSON, []byte("granted"), []byte("refused"), 1), "the entry or the proof was changed"},
+		"JSON changed":   {bytes.Replace(asJSON, []byte("192.0.2.7"), []byte("192.0.2.8"), 1), "the entry or the proof was changed"},
 		"JSON cut":       {asJSON[:len(asJSON)/2], "not a proof"},
 		"JSON version":   {bytes.Replace(asJSON, []byte(`"hallmark_proof": 1`), []byte(`"hallmark_proof": 2`), 1), "not a proof"},
 	} {
