@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/hallmark-pki/hallmark/policy"
 )
@@ -93,24 +94,38 @@ func TestOrdinaryEnrolmentIsAllowed(t *testing.T) {
 	}
 }
 
+// BenchmarkEvaluate is what one decision of the default policy costs, the
+// conversion of its input included.
 func BenchmarkEvaluate(b *testing.B) {
 	e := mustLoad(b, writeDefault(b))
-	ctx, cancel := context.WithTimeout(context.Background(), 1<<40)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
-	b.ReportAllocs()
-	for b.Loop() {
-		a, err := e.Evaluate(ctx, enrolment())
-		if err != nil || a.Verdict != policy.Allow {
-			b.Fatal(a, err)
-		}
+	stranger := enrolment()
+	stranger["resource"] = map[string]any{"type": "device", "id": "gw-000017", "properties": map[string]any{"known": false}}
+	renewal := enrolment()
+	renewal["action"].(map[string]any)["name"] = "certificate.renew"
+	renewal["subject"].(map[string]any)["properties"] = map[string]any{"auth": map[string]any{"method": "certificate", "serial": "5e"}}
+	operator := map[string]any{
+		"subject":  map[string]any{"type": "user", "id": "admin", "properties": map[string]any{}},
+		"action":   map[string]any{"name": "device.list", "properties": map[string]any{}},
+		"resource": map[string]any{"type": "device", "id": "", "properties": map[string]any{}},
+		"context":  map[string]any{},
 	}
-}
-
-func BenchmarkInput(b *testing.B) {
-	b.ReportAllocs()
-	for b.Loop() {
-		if len(enrolment()) == 0 {
-			b.Fatal()
-		}
+	for _, test := range []struct {
+		name  string
+		input map[string]any
+		want  policy.Verdict
+	}{
+		{"enrolment", enrolment(), policy.Allow}, {"renewal", renewal, policy.Allow},
+		{"refusal", stranger, policy.Deny}, {"operator", operator, policy.Allow},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if a, err := e.Evaluate(ctx, test.input); err != nil || a.Verdict != test.want {
+					b.Fatal(a, err)
+				}
+			}
+		})
 	}
 }

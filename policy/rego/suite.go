@@ -44,70 +44,70 @@ func (r *Results) Passed() bool {
 // Check says what is wrong with the policy in dir, its tests included, as
 // Problems. A policy that passes will be taken by Load and Reload.
 func Check(ctx context.Context, dir string) error {
-	s, err := readDir(dir)
-	if err != nil {
-		return err
-	}
-	if _, err := compile(ctx, s); err != nil {
-		return err
-	}
-	store, err := newStore(s)
-	if err != nil {
-		return err
-	}
-	allowed := capabilities()
-	modules, err := parse(slices.Concat(s.rules, s.tests), allowed)
-	if err != nil {
-		return err
-	}
-	_, err = compileModules(ctx, modules, allowed, store)
+	_, err := prepare(ctx, dir)
 	return err
 }
 
 // Test runs the rules named test_… in the *_test.rego files of dir. The error
 // is about a policy that Check refuses; failed tests are in the Results.
 func Test(ctx context.Context, dir string) (Results, error) {
-	if err := Check(ctx, dir); err != nil {
-		return Results{}, err
-	}
-	s, err := readDir(dir)
-	if err != nil {
-		return Results{}, err
-	}
-	store, err := newStore(s)
-	if err != nil {
-		return Results{}, err
-	}
-	allowed := capabilities()
-	modules, err := parse(slices.Concat(s.rules, s.tests), allowed)
+	s, err := prepare(ctx, dir)
 	if err != nil {
 		return Results{}, err
 	}
 	coverage := cover.New()
-	cases, err := runTests(ctx, modules, allowed, store, coverage)
+	cases, err := s.run(ctx, coverage)
 	if err != nil {
 		return Results{}, err
 	}
 	r := Results{Cases: cases}
-	r.Coverage, r.Missed = measure(coverage.Report(modules), s.rules)
+	r.Coverage, r.Missed = measure(coverage.Report(s.modules), s.rules)
 	return r, nil
 }
 
-// runTests compiles the modules once more, as the test runner wants them, and
-// runs what it finds.
-func runTests(ctx context.Context, modules map[string]*ast.Module, allowed *ast.Capabilities, store storage.Store, coverage *cover.Cover) ([]Case, error) {
-	txn, err := store.NewTransaction(ctx)
+// suite is a policy with its tests, checked and ready to run.
+type suite struct {
+	rules   []file
+	modules map[string]*ast.Module // rules and tests
+	store   storage.Store
+	allowed *ast.Capabilities
+}
+
+// prepare checks the policy in dir as the server would take it, and then along with its tests.
+func prepare(ctx context.Context, dir string) (*suite, error) {
+	files, err := readDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	defer store.Abort(ctx, txn)
+	if _, err := compile(ctx, files); err != nil {
+		return nil, err
+	}
+	s := &suite{rules: files.rules, allowed: capabilities()}
+	if s.store, err = newStore(files); err != nil {
+		return nil, err
+	}
+	if s.modules, err = parse(slices.Concat(files.rules, files.tests), s.allowed); err != nil {
+		return nil, err
+	}
+	_, err = compileModules(ctx, s.modules, s.allowed, s.store)
+	return s, err
+}
+
+// run compiles the modules once more, as the test runner wants them, and
+// runs what it finds.
+func (s *suite) run(ctx context.Context, coverage *cover.Cover) ([]Case, error) {
+	txn, err := s.store.NewTransaction(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.store.Abort(ctx, txn)
 	runner := tester.NewRunner().
 		SetCompiler(ast.NewCompiler().
 			WithDefaultRegoVersion(ast.RegoV1).
-			WithCapabilities(allowed).
+			WithCapabilities(s.allowed).
 			WithEnablePrintStatements(true)).
-		SetModules(modules).
-		SetStore(store).
+		SetModules(s.modules).
+		SetStore(s.store).
 		SetTimeout(maxTestTime).
 		RaiseBuiltinErrors(true).
 		SetCoverageRuns(nil).
