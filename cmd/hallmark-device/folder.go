@@ -53,6 +53,9 @@ func (f folder) lock() (release func(), err error) {
 	if err := os.MkdirAll(string(f), 0o755); err != nil {
 		return nil, err
 	}
+	if err := f.checkOurs(); err != nil {
+		return nil, err
+	}
 	file, err := os.OpenFile(f.path(".lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -62,6 +65,18 @@ func (f folder) lock() (release func(), err error) {
 		return nil, fmt.Errorf("another hallmark-device is at work in %s", f)
 	}
 	return func() { file.Close() }, nil
+}
+
+// checkOurs finds files of somebody else that saving would have to replace,
+// before a token is spent on a certificate that could not be saved.
+func (f folder) checkOurs() error {
+	for _, name := range linked {
+		was, err := os.Lstat(f.path(name))
+		if err == nil && was.Mode()&fs.ModeSymlink == 0 {
+			return fmt.Errorf("%s is there already and not from hallmark-device; choose another --out or move it away", f.path(name))
+		}
+	}
+	return nil
 }
 
 func (f folder) path(elements ...string) string {
@@ -175,12 +190,8 @@ func (f folder) writeVersion(version string, c *credential) error {
 	return syncDirectory(f.path(".versions"))
 }
 
-// link points name at target, replacing only what is a link already.
+// link points name at target, in one step.
 func (f folder) link(target, name string) error {
-	was, err := os.Lstat(f.path(name))
-	if err == nil && was.Mode()&fs.ModeSymlink == 0 {
-		return fmt.Errorf("%s is there already and not from hallmark-device; choose another --out or move it away", f.path(name))
-	}
 	if now, err := os.Readlink(f.path(name)); err == nil && now == target {
 		return nil
 	}

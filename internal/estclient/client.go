@@ -59,9 +59,11 @@ func (c *Client) Open(ctx context.Context) (*Session, error) {
 		return nil, err
 	}
 	return &Session{client: c, base: base, binding: binding, http: &http.Client{
-		Transport:     oneConnection(connection),
-		Timeout:       c.timeout(),
-		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("the server redirects, which EST does not do") },
+		Transport: oneConnection(connection),
+		Timeout:   c.timeout(),
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return errors.New("the server redirects, which EST does not do")
+		},
 	}}, nil
 }
 
