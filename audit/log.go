@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -76,6 +77,9 @@ func (l *Log) Sequence(ctx context.Context) (int, error) {
 
 // grow extends the tree that the Store holds by leaves.
 func (l *Log) grow(ctx context.Context, leaves [][]byte) (Growth, error) {
+	if l.Signer == nil || l.Signer.Name() != l.Verifier.Name() || l.Signer.KeyHash() != l.Verifier.KeyHash() {
+		return Growth{}, errors.New("the log's signer is not the private half of its public key")
+	}
 	old, err := l.head(ctx)
 	if err != nil {
 		return Growth{}, err

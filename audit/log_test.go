@@ -365,6 +365,18 @@ func TestTamperedStoreStopsTheLog(t *testing.T) {
 	}
 }
 
+// A log whose two keys do not belong together signs nothing.
+func TestMismatchedKeys(t *testing.T) {
+	w, other := newWorld(t), newWorld(t)
+	w.happen(1)
+	for _, signer := range []note.Signer{nil, other.log.Signer} {
+		w.log.Signer = signer
+		if n, err := w.log.Sequence(context.Background()); n != 0 || err == nil || !strings.Contains(err.Error(), "private half") {
+			t.Errorf("sequenced %d: %v", n, err)
+		}
+	}
+}
+
 // Run says once that the log cannot grow, and once that it can again.
 func TestRunReportsOnce(t *testing.T) {
 	w := newWorld(t)

@@ -116,7 +116,7 @@ func (f *File) write(b *strings.Builder) {
 		fmt.Fprintf(b, "  entry       %s\n", printable(f.Entry))
 	}
 	if !f.Exported.IsZero() {
-		fmt.Fprintf(b, "  exported    %s\n", f.Exported.Format(time.RFC3339))
+		fmt.Fprintf(b, "  exported    %s by the server's clock\n", f.Exported.Format(time.RFC3339))
 	}
 	if !f.From.IsZero() {
 		fmt.Fprintf(b, "  period      %s to %s\n", f.From.Format(time.RFC3339), f.To.Format(time.RFC3339))

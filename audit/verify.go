@@ -170,7 +170,11 @@ func (v *verifier) proof(s *source, data []byte) {
 		v.problem(s.file.Name, 0, "entry %d: %v", p.Index, err)
 		return
 	}
-	s.file.Entry = fmt.Sprintf("%d: %s %s %s, record %s", p.Index, leaf.at.Format(TimeFormat), leaf.action, leaf.outcome, leaf.id)
+	s.file.Entry = fmt.Sprintf("%d: %s %s, %s, record %s", p.Index, leaf.at.Format(TimeFormat), leaf.action, leaf.outcome, leaf.id)
+	var parties struct{ Actor, Object Party }
+	if json.Unmarshal(p.Leaf, &parties) == nil {
+		s.file.Entry += fmt.Sprintf(", %s %q by %s %q", parties.Object.Type, parties.Object.ID, parties.Actor.Type, parties.Actor.ID)
+	}
 }
 
 // marks returns the trusted checkpoints of the log called origin, smallest first.
@@ -241,13 +245,33 @@ func (v *verifier) compare() {
 		}
 	}
 	for _, s := range v.sources {
-		switch {
-		case s.checkpoint == nil || len(v.sources) == 1:
-		case s.vouched != "":
-			s.file.Standing = "compared with " + s.vouched
-		case s.file.Kind != KindExport:
-			s.file.Standing = "no export given reaches this far: only the signature was checked"
+		v.stand(s)
+	}
+}
+
+// stand says how a file stands to the exports given.
+func (v *verifier) stand(s *source) {
+	if s.checkpoint == nil || s.file.Kind == KindExport && s.vouched == "" {
+		return
+	}
+	var longest *source // export of the same log
+	for _, e := range v.sources {
+		if e.file.Kind == KindExport && e.checkpoint != nil && e.checkpoint.Origin == s.checkpoint.Origin &&
+			(longest == nil || e.checkpoint.Size > longest.checkpoint.Size) {
+			longest = e
 		}
+	}
+	switch {
+	case s.vouched != "":
+		s.file.Standing = "compared with the entries of " + s.vouched
+	case longest == nil:
+	case longest.checkpoint.Size >= s.checkpoint.Size:
+		s.file.Standing = "not compared: " + longest.file.Name + " does not fit its own checkpoint"
+	case s.file.Kind == KindProof:
+		s.file.Standing = "newer than every export given; it stands on its own"
+	default: // kept from before, most likely: what it covers must still be there
+		v.problem(s.file.Name, 0, "it signs %s and the longest export given, %s, has %d: the log was rewound, or the export is older than this checkpoint and has to be made again",
+			counted(s.checkpoint.Size, "entry", "entries"), longest.file.Name, longest.checkpoint.Size)
 	}
 }
 

@@ -104,7 +104,7 @@ func TestReport(t *testing.T) {
 	w.expect(r)
 	text := r.String()
 	for _, want := range []string{"VERIFIED: ", "export of " + origin, "20 entries, root ", "period      2026-11-23T08:00:00Z to 2026-11-23T08:00:00Z",
-		"certificate.issue granted", "18", "certificate.issue refused", "entry       3: 2026-11-23T08:00:00.", "compared with "} {
+		"certificate.issue granted", "18", "certificate.issue refused", "entry       3: 2026-11-23T08:00:00.", ` by device "device-`, "compared with the entries of "} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q:\n%s", want, text)
 		}
@@ -313,6 +313,7 @@ func TestForkedAndRewoundLogs(t *testing.T) {
 	w.expect(w.verify(old, kept, proof, good))
 	w.expect(w.verify(good, kept))
 	w.expect(w.verify(kept, proof))
+	w.expect(w.verify(old, w.file("later.tlog-proof", w.proof(50))))
 
 	fork := newWorld(t) // the same key signs another history
 	fork.log.Signer, fork.log.Verifier, fork.keys = w.log.Signer, w.log.Verifier, w.keys
@@ -341,6 +342,7 @@ func TestForkedAndRewoundLogs(t *testing.T) {
 	rewound.log.Now = func() time.Time { return start.Add(3 * time.Hour) }
 	short := w.file("short.ndjson", rewound.export())
 	w.expect(w.verify(short))
+	w.expect(w.verify(kept, short), "kept.checkpoint: it signs 40 entries and the longest export given, ", "has 30: the log was rewound")
 	w.expect(w.verify(good, short), "short.ndjson: line 1: exported after ", "and yet shorter, 30 entries instead of 57: the log was rewound")
 }
 
