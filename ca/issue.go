@@ -144,6 +144,6 @@ func (o *Order) issuance(c *Certificate, e audit.Event) Issuance {
 		return i
 	}
 	admitted := o.Device
-	i.Admit = &admitted
+	i.Admit, i.Activate = &admitted, true
 	return i
 }
