@@ -322,8 +322,10 @@ func (h *house) imports(client *http.Client, ids ...string) {
 	}
 }
 
-func pemOf(c *x509.Certificate) string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+func pemOf(c *x509.Certificate) string { return pemBlock(c.Raw) }
+
+func pemBlock(der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
 func jsonOf(v any) string {

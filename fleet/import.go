@@ -52,7 +52,6 @@ func ReadCSV(r io.Reader) ([]Line, []LineError, error) {
 	var c collector
 	for {
 		record, err := in.Read()
-		number, _ := in.FieldPos(0)
 		var wrong *csv.ParseError
 		switch {
 		case err == io.EOF:
@@ -62,7 +61,9 @@ func ReadCSV(r io.Reader) ([]Line, []LineError, error) {
 			continue
 		case err != nil:
 			return nil, nil, fault.Wrap(fault.Malformed, "import_unreadable", "the file could not be read to its end", err)
-		case len(record) != len(header):
+		}
+		number, _ := in.FieldPos(0) // there is none to ask for after an error
+		if len(record) != len(header) {
 			c.refuse(number, "", fmt.Sprintf("has %d fields, the header has %d", len(record), len(header)))
 			continue
 		}

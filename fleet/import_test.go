@@ -113,6 +113,7 @@ func TestCheckID(t *testing.T) {
 func FuzzReadCSV(f *testing.F) {
 	f.Add("id,model\na,b\n")
 	f.Add("id,label.x\n\"a\",\"b\nc\"\n")
+	f.Add("id\n\"") // a line that is wrong before it has a field
 	f.Fuzz(func(t *testing.T, text string) { checkRead(t, text, ReadCSV) })
 }
 

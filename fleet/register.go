@@ -49,6 +49,9 @@ func (r *Register) Show(ctx context.Context, p policy.Permit, id string) (Device
 // cannot be taken, those in bad included, are reported and do not stop the
 // others. sha256 is the file's digest in lower-case hex, for the record.
 func (r *Register) Import(ctx context.Context, p policy.Permit, lines []Line, bad []LineError, sha256 string) (Imported, error) {
+	if lines == nil {
+		lines = []Line{} // an import of nothing but mistakes is still one, and goes on record
+	}
 	done, err := r.Store.ChangeDevices(ctx, Change{
 		Import: lines,
 		At:     r.Now(),
