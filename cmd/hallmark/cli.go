@@ -38,6 +38,17 @@ func noun(name, short string, c *connection, verbs ...*cobra.Command) *cobra.Com
 	command := &cobra.Command{Use: name + " VERB", Short: short, Args: knownVerb,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	c.flags(command)
+	return withVerbs(command, verbs...)
+}
+
+// withVerbs hangs the verbs under their noun, and shows the first example of each there.
+func withVerbs(command *cobra.Command, verbs ...*cobra.Command) *cobra.Command {
+	var examples []string
+	for _, verb := range verbs {
+		first, _, _ := strings.Cut(verb.Example, "\n")
+		examples = append(examples, first)
+	}
+	command.Example = strings.Join(examples, "\n")
 	command.AddCommand(verbs...)
 	return command
 }
@@ -61,7 +72,8 @@ func knownVerb(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	text := fmt.Sprintf("%q has no verb %q", c.CommandPath(), args[0])
+	text := fmt.Sprintf("%q has no command %q", c.CommandPath(), args[0])
+	c.SuggestionsMinimumDistance = 2
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 		text += "; did you mean " + strings.Join(near, " or ") + "?"
 	}

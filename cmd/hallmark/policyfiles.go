@@ -21,8 +21,7 @@ func policyCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	command.PersistentFlags().StringVar(&c.dir, "data", defaultDir, "the server's data directory")
 	c.outputFlag(command)
-	command.AddCommand(policyShow(c), policyCheck(c), policyTest(c))
-	return command
+	return withVerbs(command, policyShow(c), policyCheck(c), policyTest(c))
 }
 
 // policyFile is one file of a policy directory.
