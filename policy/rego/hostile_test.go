@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
 	"github.com/hallmark-pki/hallmark/policy"
 )
 
@@ -129,4 +132,34 @@ func TestCancelledQuestionIsNotAnswered(t *testing.T) {
 	if a, err := e.Evaluate(ctx, enrolment()); !errors.Is(err, context.Canceled) || a.Verdict != policy.Deny || a.Policy == "" {
 		t.Errorf("got %+v, %v", a, err)
 	}
+}
+
+// A bug in OPA must not take the server down.
+func TestPanicIsADeny(t *testing.T) {
+	e := mustLoad(t, write(t, map[string]string{"p.rego": "package hallmark\n\ndecision := {\"verdict\": concat(\"\", [input.subject.id, \"\"])}\n"}))
+	e.active.Load().functions[guardPrefix+"concat"].Func = func(topdown.BuiltinContext, []*ast.Term, func(*ast.Term) error) error {
+		panic("index out of range")
+	}
+	for range 3 { // nothing is left locked
+		a, err := e.Evaluate(context.Background(), enrolment())
+		if err == nil || !strings.Contains(err.Error(), "index out of range") || a.Verdict != policy.Deny || a.Policy != e.Digest() {
+			t.Errorf("got %+v, %v", a, err)
+		}
+	}
+	if err := e.Reload(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDefaultPolicyNeedsFewSteps(t *testing.T) {
+	r := mustLoad(t, writeDefault(t)).active.Load()
+	document, err := inputValue(enrolment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := &budget{ctx: context.Background()}
+	if _, err := r.ask(limit, document); err != nil || limit.steps > 100 {
+		t.Errorf("took %d steps, %v", limit.steps, err)
+	}
+	t.Logf("%d steps, %d bytes produced", limit.steps, limit.produced)
 }

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -30,10 +31,12 @@ type Config struct {
 }
 
 // Engine answers with the rules it was loaded with, until Reload replaces
-// them. It implements policy.Engine and may be used by many goroutines.
+// them. It implements policy.Engine and may be used by many goroutines. The
+// zero Engine has no rules and answers nothing.
 type Engine struct {
-	dir    string
-	active atomic.Pointer[rules]
+	dir       string
+	reloading sync.Mutex // so that the last reload to begin is the one that stays
+	active    atomic.Pointer[rules]
 }
 
 var _ policy.Engine = (*Engine)(nil)
@@ -50,6 +53,8 @@ func Load(ctx context.Context, c Config) (*Engine, error) {
 // Reload compiles the directory anew and swaps the rules in one step. If
 // anything is wrong it returns Problems and the rules before stay active.
 func (e *Engine) Reload(ctx context.Context) error {
+	e.reloading.Lock()
+	defer e.reloading.Unlock()
 	fresh, err := load(ctx, e.dir)
 	if err != nil {
 		return err
@@ -58,14 +63,24 @@ func (e *Engine) Reload(ctx context.Context) error {
 	return nil
 }
 
-// Digest names the active rules as "sha256:<hex>": see digest.
-func (e *Engine) Digest() string { return e.active.Load().digest }
+// Digest names the active rules as "sha256:<hex>", over the names and texts of
+// the rules and the data (see the policy guide); empty if there are none.
+func (e *Engine) Digest() string {
+	r := e.active.Load()
+	if r == nil {
+		return ""
+	}
+	return r.digest
+}
 
 // Evaluate asks the active rules about input, whose values are limited to
 // those that policy.Properties allows. The answer carries the digest of the
 // rules that were asked, along with an error too.
 func (e *Engine) Evaluate(ctx context.Context, input map[string]any) (answer policy.Answer, err error) {
 	r := e.active.Load()
+	if r == nil {
+		return policy.Answer{}, errors.New("no rules are loaded")
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			answer, err = policy.Answer{}, fmt.Errorf("the evaluator broke: %v", p)
@@ -76,15 +91,16 @@ func (e *Engine) Evaluate(ctx context.Context, input map[string]any) (answer pol
 	if err != nil {
 		return policy.Answer{}, err
 	}
-	result, err := r.ask(ctx, document)
+	result, err := r.ask(&budget{ctx: ctx}, document)
 	if err != nil {
 		return policy.Answer{}, err
 	}
 	return readAnswer(result)
 }
 
-// ask evaluates the entrypoint and returns its one value.
-func (r *rules) ask(ctx context.Context, input ast.Value) (ast.Value, error) {
+// ask evaluates the entrypoint within the budget and returns its one value.
+func (r *rules) ask(limit *budget, input ast.Value) (ast.Value, error) {
+	ctx := limit.ctx
 	txn, err := r.store.NewTransaction(ctx)
 	if err != nil {
 		return nil, err
@@ -92,14 +108,13 @@ func (r *rules) ask(ctx context.Context, input ast.Value) (ast.Value, error) {
 	defer r.store.Abort(ctx, txn)
 
 	var found []ast.Value
-	limit := budget{ctx: ctx}
 	err = topdown.NewQuery(r.query).
 		WithQueryCompiler(r.queryCompiler).
 		WithCompiler(r.compiler).
 		WithStore(r.store).
 		WithTransaction(txn).
 		WithInput(ast.NewTerm(input)).
-		WithCancel(&limit).
+		WithCancel(limit).
 		WithBuiltins(r.functions).
 		WithMetrics(metrics.NoOp()).
 		WithStrictBuiltinErrors(true).
@@ -121,7 +136,7 @@ func (r *rules) ask(ctx context.Context, input ast.Value) (ast.Value, error) {
 }
 
 // maxSteps bounds one evaluation independently of the machine's load. The
-// default rules take about a hundred.
+// default rules take about forty.
 const maxSteps = 1_000_000
 
 // budget stops an evaluation whose time is over or whose steps are used up.

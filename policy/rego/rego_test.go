@@ -94,6 +94,13 @@ func TestOrdinaryEnrolmentIsAllowed(t *testing.T) {
 	}
 }
 
+func TestZeroEngineAnswersNothing(t *testing.T) {
+	var e Engine
+	if a, err := e.Evaluate(context.Background(), enrolment()); err == nil || a.Verdict != policy.Deny || e.Digest() != "" {
+		t.Errorf("got %+v, %v", a, err)
+	}
+}
+
 // BenchmarkEvaluate is what one decision of the default policy costs, the
 // conversion of its input included.
 func BenchmarkEvaluate(b *testing.B) {
