@@ -20,7 +20,7 @@ type Point struct {
 }
 
 // DefaultDeadline bounds one evaluation.
-const DefaultDeadline = 200 * time.Millisecond
+const DefaultDeadline = time.Second
 
 // Decision is one answered question. Only Decide and Refuse make them.
 type Decision struct {

@@ -48,7 +48,7 @@ type KeysConfig struct {
 // PolicyConfig says where the rules are and how long they may take.
 type PolicyConfig struct {
 	Dir      string   `yaml:"dir"`      // Default policy
-	Deadline Duration `yaml:"deadline"` // for one decision. Default 200ms
+	Deadline Duration `yaml:"deadline"` // for one decision. Default 1s
 }
 
 // LogConfig shapes the server's own log, on standard error.
@@ -156,7 +156,7 @@ func (c *Config) fill() {
 		c.StatusURL = "http://" + net.JoinHostPort(hostName(), port)
 	}
 	if c.Policy.Deadline == 0 {
-		c.Policy.Deadline = Duration(200 * time.Millisecond)
+		c.Policy.Deadline = Duration(time.Second)
 	}
 	if c.Limits.Connections == 0 {
 		c.Limits.Connections = 4096

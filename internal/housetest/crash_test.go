@@ -130,7 +130,7 @@ func issuedIn(t *testing.T, export string) map[string]string {
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			t.Fatal(err)
 		}
-		if entry.Leaf.Action == "certificate.issue" && entry.Leaf.Outcome == "granted" {
+		if (entry.Leaf.Action == "certificate.issue" || entry.Leaf.Action == "certificate.renew") && entry.Leaf.Outcome == "granted" {
 			issued[entry.Leaf.Fact.Certificate.Serial] = entry.Leaf.Object.ID
 		}
 	}

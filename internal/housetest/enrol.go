@@ -11,7 +11,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
-	"math/big"
 	"os"
 	"testing"
 	"time"
@@ -125,12 +124,6 @@ func EnrolAs(client *estclient.Client, commonName string) error {
 	return err
 }
 
-// EnrolKey tries to enrol a given key.
-func EnrolKey(client *estclient.Client, key crypto.Signer) error {
-	_, err := exchange(client, key, nil, (*estclient.Session).Enroll)
-	return err
-}
-
 // EnrolWith tries to enrol with a client certificate.
 func EnrolWith(client *estclient.Client, identity *Identity) error {
 	with := *client
@@ -153,25 +146,31 @@ func RenewWith(client *estclient.Client, identity *Identity) error {
 	return err
 }
 
+// RenewKey tries to renew an identity with a CSR whose subject claims the serial number.
+func RenewKey(client *estclient.Client, old *Identity, serialNumber string) error {
+	renewing := *client
+	renewing.Certificate = old.TLS()
+	subject, err := asn1.Marshal(pkix.Name{SerialNumber: serialNumber}.ToRDNSequence())
+	if err != nil {
+		return err
+	}
+	_, err = exchange(&renewing, old.Key, subject, (*estclient.Session).Reenroll)
+	return err
+}
+
 // Stranger makes a certificate that nobody here has reason to trust, signed by itself.
-func Stranger(t testing.TB, name string, usage ...x509.ExtKeyUsage) *Identity {
+func Stranger(t testing.TB, name string) *Identity {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{SerialNumber: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: usage,
-		KeyUsage: x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &Identity{certificate, key}
+	d := &Identity{Key: newKey(t)}
+	d.Certificate = sign(t, &x509.Certificate{
+		Subject: pkix.Name{SerialNumber: name}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}, nil, d)
+	return d
+}
+
+// EnrolWithKey enrols a given key.
+func EnrolWithKey(client *estclient.Client, key crypto.Signer) (*Identity, error) {
+	return exchange(client, key, nil, (*estclient.Session).Enroll)
 }

@@ -1,7 +1,7 @@
 package housetest_test
 
 import (
-	"crypto/x509"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"os"
@@ -115,7 +115,7 @@ func TestADeniedDeviceReadsWhy(t *testing.T) {
 func TestAHeldRequestIsIssuedAfterApproval(t *testing.T) {
 	h := housetest.Start(t)
 	h.Import("gw-1", "gw-2")
-	hold(t, h)
+	setting(t, h, "hold_profiles", []string{"device"})
 	client := h.EST("gw-1", h.Token("--device", "gw-1"))
 	attempt := housetest.Attempt(t, client)
 	e := refused(t, attempt.Err, 202, "held")
@@ -151,8 +151,8 @@ func TestAHeldRequestIsIssuedAfterApproval(t *testing.T) {
 	}
 }
 
-// hold makes the default policy hold every first enrolment.
-func hold(t *testing.T, h *housetest.House) {
+// setting changes one of the settings in the policy's data.json.
+func setting(t *testing.T, h *housetest.House, name string, value any) {
 	t.Helper()
 	path := filepath.Join(h.Dir, "policy", "data.json")
 	text, err := os.ReadFile(path)
@@ -163,7 +163,7 @@ func hold(t *testing.T, h *housetest.House) {
 	if err := json.Unmarshal(text, &data); err != nil {
 		t.Fatal(err)
 	}
-	data["settings"]["hold_profiles"] = []string{"device"}
+	data["settings"][name] = value
 	if text, err = json.Marshal(data); err != nil {
 		t.Fatal(err)
 	}
@@ -233,9 +233,9 @@ func TestEveryRefusalIsInTheRecord(t *testing.T) {
 		"unknown device":       {anyOne(h.EST("gw-9", open)), 403, "device_unknown"},
 		"no device id":         {anyOne(h.EST("../gw-1", open)), 403, "device_unknown"},
 		"another's name":       {housetest.EnrolAs(h.EST("gw-2", open), "gw-1"), 403, "identity_mismatch"},
-		"another's key":        {housetest.EnrolKey(h.EST("gw-2", open), mine.Key), 403, "key_in_use"},
-		"foreign certificate":  {housetest.EnrolWith(h.EST("", ""), housetest.Stranger(t, "gw-1", x509.ExtKeyUsageClientAuth)), 401, "certificate_untrusted"},
-		"foreign, at renewal":  {housetest.RenewWith(h.EST("", ""), housetest.Stranger(t, "gw-1", x509.ExtKeyUsageClientAuth)), 401, "certificate_untrusted"},
+		"another's key":        {enrolKey(h.EST("gw-2", open), mine.Key), 403, "key_in_use"},
+		"foreign certificate":  {housetest.EnrolWith(h.EST("", ""), housetest.Stranger(t, "gw-1")), 401, "certificate_untrusted"},
+		"foreign, at renewal":  {housetest.RenewWith(h.EST("", ""), housetest.Stranger(t, "gw-1")), 401, "certificate_untrusted"},
 		"renewal with a token": {housetest.RenewWith(h.EST("gw-1", open), nil), 403, "reenroll_certificate"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -249,6 +249,11 @@ func TestEveryRefusalIsInTheRecord(t *testing.T) {
 	if got := h.Hallmark("cert", "list", "--all"); strings.Count(got, "gw-") != 1 {
 		t.Errorf("certificates came of refusals:\n%s", got)
 	}
+}
+
+func enrolKey(client *estclient.Client, key crypto.Signer) error {
+	_, err := housetest.EnrolWithKey(client, key)
+	return err
 }
 
 func TestTheRecordProvesItself(t *testing.T) {
