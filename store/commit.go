@@ -117,7 +117,8 @@ func (db *DB) settleAll(batch []*unit) error {
 // tried again where that can help.
 func (db *DB) settleAlone(u *unit, cause error, wasAlone bool) error {
 	for range 3 {
-		if t := db.engine.trouble(cause); wasAlone && !t.busy && !t.lost {
+		// device_id: another process admitted the same stranger first; now the register knows it.
+		if t := db.engine.trouble(cause); wasAlone && !t.busy && !t.lost && t.unique != "device_id" {
 			break
 		}
 		inDoubt := errors.As(cause, new(errCommit))

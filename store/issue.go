@@ -48,7 +48,7 @@ func (db *DB) Issue(ctx context.Context, i ca.Issuance) error {
 		return err
 	}
 	return db.submit(ctx, &unit{entry: e, issuance: &issuance{
-		Issuance: i, serial: serial, der: raw(c.DER), prefix: keyPrefix(c.KeySHA256)}})
+		Issuance: i, serial: serial, der: db.packer.packCertificate(c.DER), prefix: keyPrefix(c.KeySHA256)}})
 }
 
 // desk is where one batch is decided: what was read, kept up to date with what

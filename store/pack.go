@@ -11,53 +11,73 @@ import (
 // A packed value is one byte that names the packing, and the packed bytes.
 // Packings are never changed, only added: the database holds old ones for ever.
 const (
-	packedRaw  = 0 // as they are
-	packedLeaf = 1 // zstd with leafWords
+	packedRaw         = 0 // as they are
+	packedLeaf        = 1 // zstd with leafWords
+	packedCertificate = 2 // zstd with certificateParts
 )
 
-// leafWords is text that leaves are full of: the dictionary of packedLeaf. A
-// single changed byte in it would make every stored leaf unreadable.
-//
-//go:embed pack/leaf1
-var leafWords []byte
+// The dictionaries hold what leaves and certificates are full of. A single
+// changed byte in one would make everything packed with it unreadable.
+var (
+	//go:embed pack/leaf1
+	leafWords []byte // JSON as package policy writes it, the commonest last
+	//go:embed pack/certificate1
+	certificateParts []byte // DER as package ca writes it, with zeros where it is random
+)
 
-// largestLeaf bounds what unpack will make of a few packed bytes.
-const largestLeaf = 64 << 20
+// largestUnpacked bounds what unpack will make of a few bytes. Leaves and
+// certificates are far below it.
+const largestUnpacked = 1 << 20
 
 var errPacked = errors.New("store: unreadable packed value")
 
-// packer squeezes leaves, which are JSON of much the same words, to about a third.
+// packer squeezes what the database is full of: a leaf, which is JSON of much
+// the same words, to a quarter, and a certificate to half.
 type packer struct {
-	encoder *zstd.Encoder
-	decoder *zstd.Decoder
+	leaves       *zstd.Encoder
+	certificates *zstd.Encoder
+	decoder      *zstd.Decoder
 }
 
 func newPacker() (*packer, error) {
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderDictRaw(packedLeaf, leafWords), zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(64<<10), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
+	leaves, err := newEncoder(packedLeaf, leafWords, false)
+	if err != nil {
+		return nil, err
+	}
+	// What is left of a certificate is random; coding it by frequency gains nothing.
+	certificates, err := newEncoder(packedCertificate, certificateParts, true)
+	if err != nil {
+		return nil, err
+	}
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(largestUnpacked),
+		zstd.WithDecoderDictRaw(packedLeaf, leafWords), zstd.WithDecoderDictRaw(packedCertificate, certificateParts))
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	decoder, err := zstd.NewReader(nil, zstd.WithDecoderDictRaw(packedLeaf, leafWords), zstd.WithDecoderConcurrency(2),
-		zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(largestLeaf))
-	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	return &packer{encoder: encoder, decoder: decoder}, nil
+	return &packer{leaves: leaves, certificates: certificates, decoder: decoder}, nil
 }
 
-// pack returns b packed as a leaf, or raw where that is shorter.
-func (p *packer) pack(b []byte) []byte {
-	packed := p.encoder.EncodeAll(b, append(make([]byte, 0, len(b)/2+16), packedLeaf))
+func newEncoder(packing uint32, dictionary []byte, random bool) (*zstd.Encoder, error) {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderDictRaw(packing, dictionary), zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithNoEntropyCompression(random), zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(64<<10),
+		zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return e, nil
+}
+
+func (p *packer) packLeaf(b []byte) []byte { return pack(p.leaves, packedLeaf, b) }
+
+func (p *packer) packCertificate(b []byte) []byte { return pack(p.certificates, packedCertificate, b) }
+
+// pack returns b packed, or raw where that is shorter.
+func pack(e *zstd.Encoder, packing byte, b []byte) []byte {
+	packed := e.EncodeAll(b, append(make([]byte, 0, len(b)/2+16), packing))
 	if len(packed) > len(b) {
-		return raw(b)
+		packed = append(append(packed[:0], packedRaw), b...)
 	}
 	return packed
-}
-
-// raw returns b packed as it is.
-func raw(b []byte) []byte {
-	return append(append(make([]byte, 0, len(b)+1), packedRaw), b...)
 }
 
 // unpack returns what was packed. It keeps nothing of b.
@@ -68,19 +88,20 @@ func (p *packer) unpack(b []byte) ([]byte, error) {
 	switch b[0] {
 	case packedRaw:
 		return append([]byte{}, b[1:]...), nil
-	case packedLeaf:
-		leaf, err := p.decoder.DecodeAll(b[1:], nil)
+	case packedLeaf, packedCertificate:
+		plain, err := p.decoder.DecodeAll(b[1:], nil)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errPacked, err)
 		}
-		return leaf, nil
+		return plain, nil
 	}
 	return nil, fmt.Errorf("%w: packing %d is not known to this version", errPacked, b[0])
 }
 
 func (p *packer) close() {
 	if p != nil {
-		p.encoder.Close()
+		p.leaves.Close()
+		p.certificates.Close()
 		p.decoder.Close()
 	}
 }

@@ -28,7 +28,7 @@ func (db *DB) newEntry(e *audit.Event) (entry, error) {
 		return entry{}, err
 	}
 	n := entry{id: e.ID[:], at: e.At.UnixMilli(), action: e.Action, actor: e.Actor.ID, object: e.Object.ID,
-		outcome: string(e.Outcome), leaf: db.packer.pack(leaf)}
+		outcome: string(e.Outcome), leaf: db.packer.packLeaf(leaf)}
 	if len(e.Decision) > 0 {
 		n.decided = 1
 	}

@@ -108,8 +108,7 @@ func spki(t testing.TB, c *ca.Certificate) []byte {
 type allow struct{}
 
 func (allow) Evaluate(context.Context, map[string]any) (policy.Answer, error) {
-	return policy.Answer{Verdict: policy.Allow, Policy: "sha256:5bb4dcfe2d64ad1a7a3f4a23c8b2f4f1c06a3bb1c8f0a1de2a1bc4b7a8e2f901",
-		Reasons: []policy.Reason{{Code: "registered_device", Detail: "the device is in the register and in service"}}}, nil
+	return policy.Answer{Verdict: policy.Allow, Policy: "sha256:5bb4dcfe2d64ad1a7a3f4a23c8b2f4f1c06a3bb1c8f0a1de2a1bc4b7a8e2f901"}, nil
 }
 
 // Issuance makes a whole enrolment of the device by a token: its certificate over the key,
@@ -117,7 +116,7 @@ func (allow) Evaluate(context.Context, map[string]any) (policy.Answer, error) {
 func Issuance(t testing.TB, device string, key *ecdsa.PrivateKey) ca.Issuance {
 	t.Helper()
 	c := Certificate(t, device, key)
-	n := next()
+	fingerprint, n := sha256.Sum256(c.DER), next()
 	d, err := policy.Decide(t.Context(), &policy.Point{Engine: allow{}, Deadline: time.Minute}, policy.Request{
 		Subject: policy.Entity{Type: "device", ID: device, Properties: policy.Properties{"auth": map[string]any{"method": "token", "token": audit.NewID(Now).String()}}},
 		Action:  policy.IssueCertificate,
@@ -134,7 +133,7 @@ func Issuance(t testing.TB, device string, key *ecdsa.PrivateKey) ca.Issuance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	event, err := grant.Redeem(policy.Properties{"certificate": map[string]any{"serial": c.Serial, "profile": c.Profile,
+	event, err := grant.Redeem(policy.Properties{"certificate": map[string]any{"serial": c.Serial, "sha256": hex.EncodeToString(fingerprint[:]), "profile": c.Profile,
 		"not_before": c.NotBefore.Format(time.RFC3339), "not_after": c.NotAfter.Format(time.RFC3339), "key_sha256": hex.EncodeToString(c.KeySHA256[:])}})
 	if err != nil {
 		t.Fatal(err)
