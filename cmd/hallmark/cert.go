@@ -93,7 +93,12 @@ func certShow(c *connection) *cobra.Command {
 	}
 }
 
-// plainSerial takes a serial number as other tools print it to lower-case hex without separators.
+// plainSerial takes a serial number as other tools print it to lower-case hex
+// without separators, two digits a byte. Anything else stays as it is.
 func plainSerial(text string) string {
-	return strings.ToLower(strings.NewReplacer(":", "", " ", "").Replace(text))
+	plain := strings.ToLower(strings.NewReplacer(":", "", " ", "").Replace(text))
+	if len(plain)%2 == 1 && strings.Trim(plain, "0123456789abcdef") == "" {
+		plain = "0" + plain
+	}
+	return plain
 }
