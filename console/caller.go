@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"slices"
 
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/policy"
@@ -19,16 +20,22 @@ type operator struct {
 // longestName bounds an operator's name, as X.520 bounds a common name (ub-common-name).
 const longestName = 64
 
+// longestChain bounds the certificates that a caller presents.
+const longestChain = 5
+
 // authenticate names the operator behind a connection. The TLS layer has seen
-// proof of the private key, on this connection or the one it resumes; whether the certificate means
-// anything is found out here, on every request, so that a long or resumed
-// connection does not outlive its certificate.
+// proof of the private key, on this connection or the one that it resumes. What
+// the certificate is worth is found out here, on every request, so that no
+// connection outlives it.
 func (c *Console) authenticate(state *tls.ConnectionState) (operator, error) {
 	if state == nil || len(state.PeerCertificates) == 0 {
 		return operator{}, fault.New(fault.Unauthenticated, "no_operator_certificate",
 			"this API is for operators: present an operator certificate in the TLS handshake")
 	}
 	leaf := state.PeerCertificates[0]
+	if len(state.PeerCertificates) > longestChain { // every link may cost a signature check
+		return operator{}, fault.New(fault.Unauthenticated, "not_an_operator", "the certificate chain presented is too long")
+	}
 	between := x509.NewCertPool()
 	for _, cert := range state.PeerCertificates[1:] {
 		between.AddCert(cert)
@@ -46,7 +53,7 @@ func (c *Console) authenticate(state *tls.ConnectionState) (operator, error) {
 			"the certificate presented is not a valid operator certificate of this server", err)
 	}
 	// Verify takes a certificate without the extension as good for every use.
-	if !namesUse(leaf, x509.ExtKeyUsageClientAuth) || leaf.IsCA {
+	if !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || leaf.IsCA {
 		return operator{}, fault.New(fault.Unauthenticated, "not_an_operator",
 			"the certificate presented is not one for client authentication")
 	}
@@ -57,15 +64,6 @@ func (c *Console) authenticate(state *tls.ConnectionState) (operator, error) {
 	}
 	sum := sha256.Sum256(leaf.Raw)
 	return operator{name: name, certSHA256: hex.EncodeToString(sum[:])}, nil
-}
-
-func namesUse(cert *x509.Certificate, use x509.ExtKeyUsage) bool {
-	for _, u := range cert.ExtKeyUsage {
-		if u == use {
-			return true
-		}
-	}
-	return false
 }
 
 // subject is the operator as policy sees them.

@@ -75,7 +75,7 @@ func problem(err error, requestID string) Problem {
 func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problem(err, w.Header().Get(requestIDHeader))
 	level := slog.LevelInfo
-	if p.Status >= 500 {
+	if p.Status >= 500 && r.Context().Err() == nil { // a caller who has gone away is no failure of ours
 		level = slog.LevelError
 	}
 	c.Logger.LogAttrs(r.Context(), level, "call failed",

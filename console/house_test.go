@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,6 +50,7 @@ type house struct {
 	admin     *tls.Certificate
 	viewer    *tls.Certificate
 	roots     *x509.CertPool
+	ahead     atomic.Int64 // how far the console's clock is before ours, in nanoseconds
 }
 
 func newHouse(t *testing.T) *house {
@@ -107,6 +109,7 @@ func (h *house) config(issuing crypto.Signer) Config {
 	check(t, os.MkdirAll(filepath.Join(h.dir, "keys"), 0o700))
 	check(t, os.WriteFile(filepath.Join(h.dir, "keys", "issuing.key"), []byte("secret"), 0o600))
 	return Config{
+		Now:       func() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) },
 		Policy:    &policy.Point{Engine: rules, Journal: h.db},
 		Operators: pool,
 		Fleet:     &fleet.Register{Store: h.db, Now: time.Now},

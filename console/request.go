@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -57,7 +58,7 @@ func (call *call) name(parameter string) (string, error) {
 // decode reads a JSON body strictly into v. Where it is optional an absent body leaves v alone.
 func (call *call) decode(v any, optional bool) error {
 	if optional && call.ContentLength == 0 {
-		return call.bodyless()
+		return call.parameters()
 	}
 	if err := call.mediaType("application/json"); err != nil {
 		return err
@@ -75,9 +76,6 @@ func (call *call) decode(v any, optional bool) error {
 	}
 	return nil
 }
-
-// bodyless returns an error if the call has query parameters; it has no body.
-func (call *call) bodyless() error { return call.parameters() }
 
 // badJSON says what is wrong with a body in the caller's terms.
 func badJSON(err error) error {
@@ -117,12 +115,8 @@ func tooLarge(limit int64) error {
 // mediaType returns an error unless the body is of one of the types given.
 func (call *call) mediaType(accepted ...string) error {
 	got, _, err := mime.ParseMediaType(call.Header.Get("Content-Type"))
-	if err == nil {
-		for _, want := range accepted {
-			if got == want {
-				return nil
-			}
-		}
+	if err == nil && slices.Contains(accepted, got) {
+		return nil
 	}
 	return fault.New(fault.Malformed, codeMediaType, "Content-Type must be "+strings.Join(accepted, " or "))
 }
@@ -135,7 +129,7 @@ func (call *call) parameters(known ...string) error {
 		return fault.Wrap(fault.Malformed, "bad_query", "the query cannot be read", err)
 	}
 	for name, value := range values {
-		if !contains(known, name) {
+		if !slices.Contains(known, name) {
 			return fault.New(fault.Malformed, "unknown_parameter", "unknown parameter "+printable(name))
 		}
 		if len(value) > 1 {
@@ -146,15 +140,6 @@ func (call *call) parameters(known ...string) error {
 		}
 	}
 	return nil
-}
-
-func contains(list []string, s string) bool {
-	for _, item := range list {
-		if item == s {
-			return true
-		}
-	}
-	return false
 }
 
 // moment reads an RFC 3339 time from the query; absent is the zero time.
@@ -173,7 +158,7 @@ func (call *call) moment(parameter string) (time.Time, error) {
 // oneOf returns the parameter's value, which must be empty or among those given.
 func (call *call) oneOf(parameter string, accepted ...string) (string, error) {
 	value := call.query(parameter)
-	if value == "" || contains(accepted, value) {
+	if value == "" || slices.Contains(accepted, value) {
 		return value, nil
 	}
 	return "", fault.New(fault.Malformed, "bad_parameter", parameter+" must be one of "+strings.Join(accepted, ", "))

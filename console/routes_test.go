@@ -217,3 +217,37 @@ func TestPathsThatAreNone(t *testing.T) {
 		r.problem(t)
 	}
 }
+
+// TestNoConnectionOutlivesItsCertificate keeps one connection open until the
+// operator's certificate has expired, and resumes its TLS session after that.
+func TestNoConnectionOutlivesItsCertificate(t *testing.T) {
+	h := newHouse(t)
+	client := h.client(h.admin)
+	transport := client.Transport.(*http.Transport)
+	transport.TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	h.want(client, 200, "GET", "/api/v1/tokens", "")
+	h.ahead.Store(int64(91 * 24 * time.Hour))
+	h.want(client, 401, "GET", "/api/v1/tokens", "")
+	transport.CloseIdleConnections()
+	if r := h.want(client, 401, "GET", "/api/v1/tokens", ""); !r.TLS.DidResume {
+		t.Error("the session was not resumed: nothing is shown")
+	}
+}
+
+func TestALongChainIsNotWalked(t *testing.T) {
+	h := newHouse(t)
+	long := h.certified("admin")
+	for range 60 {
+		long.Certificate = append(long.Certificate, h.founded.OperatorCA.Raw)
+	}
+	h.want(h.client(long), 401, "GET", "/api/v1/tokens", "")
+}
+
+func TestAConfigThatLacksAPartIsRefused(t *testing.T) {
+	h := newHouse(t)
+	lacking := h.Config
+	lacking.Record = nil
+	if _, err := New(lacking); err == nil || !strings.Contains(err.Error(), "Record") {
+		t.Errorf("without Record: %v", err)
+	}
+}
