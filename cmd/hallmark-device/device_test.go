@@ -22,7 +22,15 @@ import (
 
 // The scripts drive the real agent against a real server.
 func TestScripts(t *testing.T) {
-	h := housetest.Start(t)
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	config := "default_profile: device\nprofiles:\n  device: {}\n  short: {lifetime: 1m}\n"
+	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := housetest.StartIn(t, dir)
 	bin := filepath.Dir(housetest.Binary(t, "hallmark-device"))
 	housetest.Binary(t, "hallmark")
 	testscript.Run(t, testscript.Params{

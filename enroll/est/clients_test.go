@@ -185,3 +185,19 @@ openssl verify -x509_strict -CAfile ca.pem cert2.pem
 		})
 	}
 }
+
+// strongSwan reads an answer in two TLS records at most; what goes out in one
+// piece it reads whatever the number of authorities.
+func TestStrongSwanReadsManyAuthorities(t *testing.T) {
+	housetest.Tool(t, "pki", "strongswan-pki")
+	for _, n := range []int{7, 8, 12, 20} {
+		d, w := open(t, n, nil), strongSwan(t, "1.2")
+		server := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d.Certificate().Raw})
+		if err := os.WriteFile(filepath.Join(w.dir, "server.pem"), server, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			w.run("", "pki", "--estca", "--url", d.URL, "--cacert", "server.pem", "--caout", "ca.pem", "--outform", "pem", "--force")
+		}
+	}
+}

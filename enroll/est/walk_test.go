@@ -375,3 +375,21 @@ func approve(t *testing.T, h *housetest.House) {
 	}
 	t.Fatal("no request came to wait")
 }
+
+// Tokens and keys stay out of the log, whatever becomes of a request.
+func TestSecretsStayOutOfTheLog(t *testing.T) {
+	h := house(t, "dev-1")
+	client, _ := h.Client()
+	token := h.Token("--device", "dev-1")
+	csr, _ := (&estclient.Request{Key: newKey(t)}).DER()
+	for path, want := range map[string]int{"/.well-known/est/simpleenroll": 0, "/.well-known/est/linked/simpleenroll": 0, "/.well-known/est/elsewhere/simpleenroll": 404} {
+		for _, body := range [][]byte{csr, nil, []byte("nonsense")} {
+			if answer := post(t, client, h.URL+path, body, token); want != 0 && answer.StatusCode != want {
+				t.Errorf("%s: %d", path, answer.StatusCode)
+			}
+		}
+	}
+	if log := h.Log(); strings.Contains(log, token) || !strings.Contains(log, "est issued") {
+		t.Error("the log holds the token, or no enrolment")
+	}
+}
