@@ -40,6 +40,19 @@ func NewKey(origin string) (skey, vkey string, err error) {
 	return skey, vkey, nil
 }
 
+// ReadSecret reads the secret half of a log's key as NewKey made it. The error
+// does not repeat it.
+func ReadSecret(text []byte) (note.Signer, error) {
+	signer, err := note.NewSigner(strings.TrimSpace(string(text)))
+	if err != nil {
+		return nil, errors.New("not a log's secret key")
+	}
+	return signer, nil
+}
+
+// Keys returns the keys as Verify takes them.
+func Keys(keys ...note.Verifier) note.Verifiers { return note.VerifierList(keys...) }
+
 // ReadKey reads the content of log.pub: one verifier key of C2SP signed-note.
 func ReadKey(text []byte) (note.Verifier, error) {
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))

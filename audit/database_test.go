@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	_ "modernc.org/sqlite"
-
 	"github.com/hallmark-pki/hallmark/store"
 )
 
@@ -24,12 +22,16 @@ func openDatabase(t testing.TB) *database {
 	if err != nil {
 		t.Fatal(err)
 	}
-	intruder, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)")
+	intruder, err := sql.Open("sqlite", // the driver that package store brings along
+		"file:"+path+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := intruder.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
 	})

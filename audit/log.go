@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -235,11 +234,11 @@ func (l *Log) logger() *slog.Logger {
 
 // age returns how long before now the leaf's event happened.
 func age(leaf []byte, now time.Time) time.Duration {
-	var event struct{ At time.Time }
-	if err := json.Unmarshal(leaf, &event); err != nil {
+	var f leafFields
+	if err := f.read(leaf); err != nil {
 		return 0
 	}
-	return max(0, now.Sub(event.At))
+	return max(0, now.Sub(f.at))
 }
 
 // Checkpoint returns the newest signed checkpoint, or an error of kind NotFound

@@ -36,7 +36,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := note.NewSigner(skey)
+	signer, err := audit.ReadSecret([]byte(skey + "\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{TB: t, db: openDatabase(t), keys: note.VerifierList(verifier)}
+	w := &world{TB: t, db: openDatabase(t), keys: audit.Keys(verifier)}
 	w.log = &audit.Log{Store: w.db, Signer: signer, Verifier: verifier, Now: func() time.Time { return start.Add(time.Hour) }}
 	return w
 }

@@ -336,7 +336,7 @@ func parseTileRoot(line []byte) (index int64, root tlog.Hash, ok bool) {
 	return index, root, ok && string(rest) == `"}`
 }
 
-// parseNumber reads a decimal number without leading zeroes behind prefix.
+// parseNumber reads a decimal number of up to 15 digits without leading zeroes behind prefix.
 func parseNumber(b []byte, prefix string) (n int64, rest []byte, ok bool) {
 	b, ok = bytes.CutPrefix(b, []byte(prefix))
 	if !ok {
@@ -347,7 +347,7 @@ func parseNumber(b []byte, prefix string) (n int64, rest []byte, ok bool) {
 		end++
 	}
 	n, err := strconv.ParseInt(string(b[:end]), 10, 64)
-	return n, b[end:], err == nil && (end == 1 || b[0] != '0')
+	return n, b[end:], err == nil && end <= 15 && (end == 1 || b[0] != '0')
 }
 
 // hashText is how many characters a hash has in base64.
