@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
@@ -34,8 +35,39 @@ func load(ctx context.Context, dir string) (*rules, error) {
 	return compile(ctx, s)
 }
 
-// compile makes rules of sources, tests left out.
+// maxCompileTime bounds how long anybody waits for the compiler. The default
+// rules take 3 ms.
+const maxCompileTime = 30 * time.Second
+
+// compile makes rules of sources, tests left out. OPA's compiler can be neither
+// stopped nor trusted never to panic, and a type nested in itself keeps it busy for
+// years: it is left to itself then, and the rules are refused.
 func compile(ctx context.Context, s *sources) (*rules, error) {
+	type outcome struct {
+		rules *rules
+		err   error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				done <- outcome{err: Problems{{File: ".", Says: fmt.Sprintf("these rules break the compiler: %v", p)}}}
+			}
+		}()
+		r, err := compileRules(ctx, s)
+		done <- outcome{r, err}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, maxCompileTime)
+	defer cancel()
+	select {
+	case o := <-done:
+		return o.rules, o.err
+	case <-ctx.Done():
+		return nil, Problems{{File: ".", Says: "these rules keep the compiler busy for too long: " + ctx.Err().Error()}}
+	}
+}
+
+func compileRules(ctx context.Context, s *sources) (*rules, error) {
 	allowed := capabilities()
 	modules, err := parse(s.rules, allowed)
 	if err != nil {

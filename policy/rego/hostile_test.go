@@ -134,6 +134,25 @@ func TestCancelledQuestionIsNotAnswered(t *testing.T) {
 	}
 }
 
+// Two types with shared parts are compared part by part, 4^n of them. The n here
+// keeps the abandoned compiler busy for some seconds, not for ever.
+func TestCompilerThatDoesNotComeBackIsLeft(t *testing.T) {
+	nested := growing(13, "[0]", "NEW := [PREV, PREV]", "big := PREV")
+	dir := write(t, map[string]string{"p.rego": yes})
+	e := mustLoad(t, dir)
+	put(t, dir, "p.rego", "package hallmark\n"+nested+"decision := {\"verdict\": \"allow\"} if big == data.other.big\n")
+	put(t, dir, "q.rego", "package other\n"+nested)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	var problems Problems
+	if err := e.Reload(ctx); !errors.As(err, &problems) || !strings.Contains(err.Error(), "busy for too long") {
+		t.Errorf("got %v", err)
+	}
+	if a, err := e.Evaluate(context.Background(), nil); err != nil || a.Verdict != policy.Allow {
+		t.Errorf("the old rules are gone: %v, %v", a, err)
+	}
+}
+
 // A bug in OPA must not take the server down.
 func TestPanicIsADeny(t *testing.T) {
 	e := mustLoad(t, write(t, map[string]string{"p.rego": "package hallmark\n\ndecision := {\"verdict\": concat(\"\", [input.subject.id, \"\"])}\n"}))
