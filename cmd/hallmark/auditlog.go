@@ -12,7 +12,6 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/hallmark-pki/hallmark/audit"
 )
@@ -153,7 +152,7 @@ func verifyFiles(out io.Writer, key string, files []string, asJSON bool) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
-	report, err := audit.Verify(note.VerifierList(verifier), files...)
+	report, err := audit.Verify(audit.Keys(verifier), files...)
 	if err != nil {
 		return err
 	}

@@ -8,11 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/ca"
@@ -126,9 +123,9 @@ func (h *house) openLog(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the audit log's public key: %w", err)
 	}
-	signer, err := note.NewSigner(strings.TrimSpace(string(secret)))
+	signer, err := audit.ReadSecret(secret)
 	if err != nil {
-		return fmt.Errorf("%s is not a signing key of an audit log", logKeyFile) // the cause may quote the key
+		return fmt.Errorf("%s is not a signing key of an audit log: %w", logKeyFile, err)
 	}
 	verifier, err := audit.ReadKey(public)
 	if err != nil {
