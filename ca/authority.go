@@ -30,7 +30,7 @@ type Config struct {
 type Authority struct {
 	issuer Issuer
 	moulds map[string]*mould
-	lint   *linter
+	lint   *linter // all rules, for certificates that others wrote
 	store  Store
 	now    func() time.Time
 }
@@ -61,11 +61,26 @@ func New(c Config) (*Authority, error) {
 		if a.moulds[p.Name] != nil {
 			return nil, fmt.Errorf("profile %q stands twice", p.Name)
 		}
-		if a.moulds[p.Name], err = newMould(p, chain[0]); err != nil {
+		m, err := newMould(p, chain[0])
+		if err != nil {
 			return nil, err
 		}
+		if m.lint, err = l.fit(m); err != nil {
+			return nil, err
+		}
+		a.moulds[p.Name] = m
 	}
 	return a, nil
+}
+
+// Profile returns the profile of that name with its defaults filled in, nil if there is none.
+func (a *Authority) Profile(name string) *Profile {
+	m := a.moulds[name]
+	if m == nil {
+		return nil
+	}
+	p := m.Profile
+	return &p
 }
 
 // Chain returns the issuing certificate first and the root last.

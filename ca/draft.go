@@ -36,6 +36,7 @@ type mould struct {
 	Profile
 	issuer     *x509.Certificate
 	signing    signing
+	lint       *linter
 	usages     []byte // extKeyUsage extension
 	authority  []byte // authorityKeyIdentifier extension
 	access     []byte // authorityInfoAccess of certificates that can be revoked; nil if there are no URLs

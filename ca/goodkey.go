@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"encoding/asn1"
 	"fmt"
+	"math"
 	"math/big"
 
 	"filippo.io/edwards25519"
@@ -143,19 +144,29 @@ func checkRSA(n, e *big.Int) error {
 }
 
 // hasSmallFactor reports whether a prime up to 751 divides n (the bound that
-// Baseline Requirements 6.1.6 take from SP 800-89, Section 5.3.3).
+// Baseline Requirements 6.1.6 take from SP 800-89, Section 5.3.3). It divides the
+// long number by a product of several candidates at once, and the remainder by each.
 func hasSmallFactor(n *big.Int) bool {
-	divisor, rest := new(big.Int), new(big.Int)
-	for p := int64(2); p <= 751; p++ {
-		if p > 2 && p%2 == 0 || p > 3 && p%3 == 0 {
-			continue // dividing by 5·5 and the like now and then is simpler than a table of primes
+	rest := new(big.Int)
+	for p := int64(2); p <= 751; {
+		first, product := p, int64(1)
+		for ; p <= 751 && product < math.MaxInt64/752; p++ {
+			if maybePrime(p) {
+				product *= p
+			}
 		}
-		if rest.Mod(n, divisor.SetInt64(p)).Sign() == 0 {
-			return true
+		r := rest.Mod(n, big.NewInt(product)).Int64()
+		for q := first; q < p; q++ {
+			if maybePrime(q) && r%q == 0 {
+				return true
+			}
 		}
 	}
 	return false
 }
+
+// maybePrime leaves out most composites; dividing by a few in vain is simpler than a table.
+func maybePrime(p int64) bool { return p < 4 || p%2 != 0 && p%3 != 0 }
 
 // isROCA reports whether n has the fingerprint of CVE-2017-15361: modulo each
 // of these primes it is a power of 65537. Of random moduli one in 2^27 is.
@@ -197,14 +208,27 @@ func fermat(n *big.Int) bool {
 	b2 := square.Sub(square.Mul(a, a), n)
 	step, root := new(big.Int), new(big.Int)
 	for range fermatRounds {
-		// Squares end in 0, 1, 4 or 9 (mod 16): three of four numbers need no root.
-		if low := b2.Bits(); len(low) == 0 || 1<<(low[0]&15)&0x0213 != 0 {
-			if root.Sqrt(b2); step.Mul(root, root).Cmp(b2) == 0 {
-				return true
-			}
+		if maybeSquare(b2, step) && step.Mul(root.Sqrt(b2), root).Cmp(b2) == 0 {
+			return true
 		}
 		b2.Add(b2, step.Lsh(a, 1)).Add(b2, big.NewInt(1)) // (a+1)² - a² = 2a + 1
 		a.Add(a, big.NewInt(1))
 	}
 	return false
+}
+
+// maybeSquare reports whether n is a square modulo a few small primes, which
+// saves the root of all but one in fifteen other numbers. rest is scratch space.
+func maybeSquare(n, rest *big.Int) bool {
+	r := rest.Mod(n, big.NewInt(3*5*7*11*13)).Int64()
+	for _, p := range []int64{3, 5, 7, 11, 13} {
+		x := int64(0)
+		for x < p && x*x%p != r%p {
+			x++
+		}
+		if x == p {
+			return false
+		}
+	}
+	return true
 }

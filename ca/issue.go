@@ -39,7 +39,7 @@ func (a *Authority) Issue(ctx context.Context, g policy.Grant, o Order) (*Certif
 	if err != nil {
 		return nil, err
 	}
-	if err := a.lint.check(draft.TBS, m.signing.identifier); err != nil {
+	if err := m.lint.check(draft.TBS, m.signing.identifier); err != nil {
 		return nil, fmt.Errorf("before signing for device %q: %w", o.Device.ID, err)
 	}
 	der, err := a.issuer.Issue(ctx, draft)
