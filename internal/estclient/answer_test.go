@@ -49,10 +49,20 @@ func FuzzAnswers(f *testing.F) {
 	f.Add([]byte("MCwGCSqGSIb3DQEJBzAVBgcqhkjOPQIBMQoGCCqGSM49AwEHBggqhkjOPQQDAg==\n"))
 	f.Add([]byte("MCMGCSqGSIb3DQEHAqAWMBQCAQExADALBgkqhkiG9w0BBwGgADEA"))
 	f.Fuzz(func(_ *testing.T, body []byte) {
-		certificates(body)
-		single(body)
 		if der, err := decode(body); err == nil {
+			single(der)
 			WantsBinding(der)
+		}
+	})
+}
+
+func FuzzKeyAndCertificate(f *testing.F) {
+	f.Add("multipart/mixed; boundary=b", []byte("--b\r\nContent-Type: application/pkcs8\r\n\r\nMAA=\n\r\n--b--\r\n"))
+	f.Add("multipart/mixed", []byte("----\r\n"))
+	f.Fuzz(func(t *testing.T, contentType string, body []byte) {
+		key, certificate, err := keyAndCertificate(contentType, body)
+		if err == nil && (key == nil || certificate == nil) {
+			t.Error("half an answer is taken for a whole one")
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package estclient
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -25,7 +26,11 @@ func (s *Session) CACerts(ctx context.Context) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return certificates(body)
+	der, err := decode(body)
+	if err != nil {
+		return nil, err
+	}
+	return cms.Parse(der)
 }
 
 // CSRAttrs returns what the server wishes a CSR to be, as the DER of CsrAttrs,
@@ -58,7 +63,11 @@ func (s *Session) enroll(ctx context.Context, operation string, csr []byte) (*x5
 	if err != nil {
 		return nil, err
 	}
-	return single(body)
+	der, err := decode(body)
+	if err != nil {
+		return nil, err
+	}
+	return single(der)
 }
 
 // ServerKeygen asks the server for a key and a certificate over it (RFC 7030,
@@ -68,11 +77,17 @@ func (s *Session) ServerKeygen(ctx context.Context, csr []byte) (crypto.PrivateK
 	if err != nil {
 		return nil, nil, err
 	}
-	kind, parameters, err := mime.ParseMediaType(header.Get("Content-Type"))
+	return keyAndCertificate(header.Get("Content-Type"), body)
+}
+
+// keyAndCertificate reads the multipart answer of RFC 7030, Section 4.4.2: the
+// key first, then the certificate.
+func keyAndCertificate(contentType string, body []byte) (crypto.PrivateKey, *x509.Certificate, error) {
+	kind, parameters, err := mime.ParseMediaType(contentType)
 	if err != nil || kind != "multipart/mixed" {
-		return nil, nil, fmt.Errorf("the server answered %q instead of multipart/mixed", header.Get("Content-Type"))
+		return nil, nil, fmt.Errorf("the server answered %q instead of multipart/mixed", contentType)
 	}
-	parts := multipart.NewReader(strings.NewReader(string(body)), parameters["boundary"])
+	parts := multipart.NewReader(bytes.NewReader(body), parameters["boundary"])
 	pkcs8, err := part(parts, "application/pkcs8")
 	if err != nil {
 		return nil, nil, err
@@ -85,11 +100,8 @@ func (s *Session) ServerKeygen(ctx context.Context, csr []byte) (crypto.PrivateK
 	if err != nil {
 		return nil, nil, err
 	}
-	found, err := cms.Parse(der)
-	if err != nil || len(found) != 1 {
-		return nil, nil, fmt.Errorf("the server sent %d certificates where one belongs: %w", len(found), err)
-	}
-	return key, found[0], nil
+	certificate, err := single(der)
+	return key, certificate, err
 }
 
 // part reads the next part of a multipart answer.
@@ -154,16 +166,9 @@ func decode(body []byte) ([]byte, error) {
 	return der, nil
 }
 
-func certificates(body []byte) ([]*x509.Certificate, error) {
-	der, err := decode(body)
-	if err != nil {
-		return nil, err
-	}
-	return cms.Parse(der)
-}
-
-func single(body []byte) (*x509.Certificate, error) {
-	found, err := certificates(body)
+// single reads certs-only CMS with exactly one certificate.
+func single(der []byte) (*x509.Certificate, error) {
+	found, err := cms.Parse(der)
 	if err != nil {
 		return nil, err
 	}
