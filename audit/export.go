@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -99,26 +98,4 @@ func (l *Log) exportTile(ctx context.Context, out *bufio.Writer, c Checkpoint, t
 	}
 	_, err = out.Write(appendTileRoot(line[:0], tile, tlog.Hash(above[at:][:tlog.HashSize])))
 	return err
-}
-
-// The fixed parts of the lines of an export.
-const (
-	entryStart = `{"index":`
-	entryHash  = `,"hash":"`
-	entryLeaf  = `","leaf":`
-	tileStart  = `{"tile":`
-	tileRoot   = `,"root":"`
-)
-
-func appendEntry(b []byte, index int64, hash tlog.Hash, leaf []byte) []byte {
-	b = strconv.AppendInt(append(b, entryStart...), index, 10)
-	b = append(append(b, entryHash...), hash.String()...)
-	b = append(append(b, entryLeaf...), leaf...)
-	return append(b, "}\n"...)
-}
-
-func appendTileRoot(b []byte, tile int64, root tlog.Hash) []byte {
-	b = strconv.AppendInt(append(b, tileStart...), tile, 10)
-	b = append(append(b, tileRoot...), root.String()...)
-	return append(b, "\"}\n"...)
 }
