@@ -52,6 +52,9 @@ func (c *Console) addAnchor(call *call) (deed, error) {
 		return deed{}, fault.New(fault.Malformed, "bad_field", "certificate holds more than one: each takes a call of its own")
 	}
 	anchor := anchors[0]
+	if err := checkText("the certificate's subject", anchor.Subject, maxReason); err != nil { // a maker may write anything there
+		return deed{}, err
+	}
 	return deed{
 		resource: policy.Entity{Type: "anchor", ID: anchor.ID},
 		parameters: policy.Properties{

@@ -245,6 +245,7 @@ func TestAnchorsAreTrustedOneByOne(t *testing.T) {
 	admin := h.client(h.admin)
 	one, key := authorityOf(t, "Maker")
 	two, _ := authorityOf(t, "Other")
+	evil, _ := authorityOf(t, "Maker\x00")
 	leaf := odd(t, one, key, func(*x509.Certificate) {})
 	add := func(status int, a newAnchor) *reply {
 		return h.want(admin, status, "POST", "/api/v1/anchors", jsonOf(a))
@@ -257,6 +258,7 @@ func TestAnchorsAreTrustedOneByOne(t *testing.T) {
 	add(201, newAnchor{"device", "idevid", pemOf(one)}) // again is no harm
 	add(400, newAnchor{"device", "idevid", pemOf(one) + pemOf(two)})
 	add(400, newAnchor{"device", "idevid", "not a certificate"})
+	add(400, newAnchor{"device", "idevid", pemOf(evil)})
 	add(400, newAnchor{"device", "idevid", pemBlock(leaf.Certificate[0])})
 	add(400, newAnchor{"device", "other", pemOf(two)})
 	add(400, newAnchor{"", "idevid", pemOf(two)})

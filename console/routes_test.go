@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -249,5 +251,20 @@ func TestAConfigThatLacksAPartIsRefused(t *testing.T) {
 	lacking.Record = nil
 	if _, err := New(lacking); err == nil || !strings.Contains(err.Error(), "Record") {
 		t.Errorf("without Record: %v", err)
+	}
+}
+
+func TestTheDocumentationHasEveryRoute(t *testing.T) {
+	text, err := os.ReadFile("../docs/api.md")
+	check(t, err)
+	for _, rt := range routes {
+		if row := fmt.Sprintf("| `%s` | `%s` | `%s` |", rt.method, rt.pattern, rt.action); !strings.Contains(string(text), row) {
+			t.Errorf("docs/api.md has no row %s", row)
+		}
+	}
+	for _, rt := range publicRoutes {
+		if row := fmt.Sprintf("| `%s` | `%s` | none: public |", rt.method, rt.pattern); !strings.Contains(string(text), row) {
+			t.Errorf("docs/api.md has no row %s", row)
+		}
 	}
 }

@@ -58,6 +58,7 @@ func (c *Console) createToken(call *call) (deed, error) {
 			if err != nil {
 				return answer{}, err
 			}
+			made.Created = made.Created.UTC().Truncate(time.Millisecond) // as it is kept
 			return created("/api/v1/tokens/"+made.ID, issuedToken{made, secret}), nil
 		},
 	}, nil

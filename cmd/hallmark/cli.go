@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"time"
@@ -227,6 +228,8 @@ func (c *connection) verb(run func(ctx context.Context, s *session, args []strin
 		if ctx == nil {
 			ctx = context.Background()
 		}
+		ctx, stop := signal.NotifyContext(ctx, os.Interrupt) // so that no half-written file stays behind
+		defer stop()
 		return run(ctx, s, args)
 	}
 }
