@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"math/big"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,11 +28,12 @@ func TestScripts(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	config := "default_profile: device\nprofiles:\n  device: {}\n  short: {lifetime: 1m}\n"
+	config := "default_profile: device\nprofiles:\n  device: {}\n  short: {lifetime: 1m}\n  held: {retry_after: 1s}\n"
 	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	h := housetest.StartIn(t, dir)
+	holdProfile(t, h, "held")
 	bin := filepath.Dir(housetest.Binary(t, "hallmark-device"))
 	housetest.Binary(t, "hallmark")
 	testscript.Run(t, testscript.Params{
@@ -46,6 +49,33 @@ func TestScripts(t *testing.T) {
 			"token": cmdToken, "match": cmdMatch, "mode": cmdMode, "kill9": cmdUnfinished,
 		},
 	})
+}
+
+// holdProfile makes policy hold first enrolments under a profile.
+func holdProfile(t *testing.T, h *housetest.House, profile string) {
+	t.Helper()
+	path := filepath.Join(h.Dir, "policy", "data.json")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data map[string]map[string]any
+	if err := json.Unmarshal(text, &data); err != nil {
+		t.Fatal(err)
+	}
+	data["settings"]["hold_profiles"] = []string{profile}
+	if text, err = json.Marshal(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.Signal(syscall.SIGHUP)
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(h.Log(), "policy reloaded"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the policy was not reloaded")
+		}
+	}
 }
 
 // cmdToken puts a token of "hallmark token create FLAGS" into $TOKEN.
