@@ -99,7 +99,7 @@ var guests = map[string]guest{
 	"github.com/zmap/zcrypto":             {rooms: []string{"ca"}, why: "zlint's parser"},
 	"filippo.io/edwards25519":             {rooms: []string{"ca"}, why: "refuses Ed25519 keys of small order"},
 	"go.step.sm/crypto":                   {rooms: []string{"ca/keys"}, why: "keys by URI"},
-	"golang.org/x/mod":                    {rooms: []string{"audit", "cmd/hallmark"}, tests: []string{"console"}, why: "the Merkle tree and signed notes"},
+	"golang.org/x/mod":                    {rooms: []string{"audit"}, tests: []string{"console"}, why: "the Merkle tree and signed notes"},
 	"github.com/prometheus/client_golang": {rooms: []string{"cmd/hallmark"}, why: "metrics"},
 	"github.com/spf13/cobra":              {rooms: []string{"cmd/hallmark", "cmd/hallmark-device"}, why: "the command lines"},
 	"github.com/goccy/go-yaml":            {rooms: []string{"cmd/hallmark"}, why: "reads the configuration with line numbers"},
