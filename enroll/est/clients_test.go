@@ -201,3 +201,25 @@ func TestStrongSwanReadsManyAuthorities(t *testing.T) {
 		}
 	}
 }
+
+// What docs/est-clients.md tells people to type works as it stands.
+func TestDocumentedRecipes(t *testing.T) {
+	for name, debianPackage := range map[string]string{"pki": "strongswan-pki", "curl": "curl", "openssl": "openssl"} {
+		housetest.Tool(t, name, debianPackage)
+	}
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "est-clients.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	recipes := strings.Split(string(text), "```sh\n")[1:]
+	if len(recipes) != 3 {
+		t.Fatalf("%d recipes in the document", len(recipes))
+	}
+	h := house(t, "doc-1")
+	path := filepath.Dir(housetest.Binary(t, "hallmark-device")) + string(os.PathListSeparator) + os.Getenv("PATH")
+	for _, recipe := range recipes {
+		recipe, _, _ = strings.Cut(recipe, "```")
+		w := newWorkshop(t, "PATH="+path, "URL="+h.URL, "CA="+h.CAFile(), "ID=doc-1", "TOKEN="+h.Token("--device", "doc-1"))
+		w.run("", "sh", "-euc", recipe)
+	}
+}
