@@ -18,8 +18,9 @@ import (
 	"github.com/hallmark-pki/hallmark/fleet"
 )
 
-func TestATokensLife(t *testing.T) {
-	h := newHouse(t)
+func TestATokensLife(t *testing.T) { onBoth(t, aTokensLife) }
+
+func aTokensLife(t *testing.T, h *house) {
 	admin := h.client(h.admin)
 	var made struct {
 		ID, Device, Token string
@@ -118,8 +119,9 @@ func walked(t *testing.T, h *house, target, id string) []string {
 	return nil
 }
 
-func TestListsComeInPages(t *testing.T) {
-	h := newHouse(t)
+func TestListsComeInPages(t *testing.T) { onBoth(t, listsComeInPages) }
+
+func listsComeInPages(t *testing.T, h *house) {
 	admin := h.client(h.admin)
 	h.imports(admin, "gw-1", "gw-2", "gw-3", "gw-4", "gw-5")
 	for i := range 5 {
@@ -151,8 +153,9 @@ func TestListsComeInPages(t *testing.T) {
 	}
 }
 
-func TestFiltersSelect(t *testing.T) {
-	h := newHouse(t)
+func TestFiltersSelect(t *testing.T) { onBoth(t, filtersSelect) }
+
+func filtersSelect(t *testing.T, h *house) {
 	admin := h.client(h.admin)
 	h.imports(admin, "gw-1", "gw-2")
 	h.enrolled("gw-1")
@@ -175,8 +178,9 @@ func TestFiltersSelect(t *testing.T) {
 	}
 }
 
-func TestHeldRequestsAreSettledOnce(t *testing.T) {
-	h := newHouse(t)
+func TestHeldRequestsAreSettledOnce(t *testing.T) { onBoth(t, heldRequestsAreSettledOnce) }
+
+func heldRequestsAreSettledOnce(t *testing.T, h *house) {
 	admin := h.client(h.admin)
 	h.imports(admin, "gw-1")
 	approve, deny := h.held("gw-1"), h.held("gw-1")
@@ -198,8 +202,9 @@ func TestHeldRequestsAreSettledOnce(t *testing.T) {
 	}
 }
 
-func TestDevicesComeAndGo(t *testing.T) {
-	h := newHouse(t)
+func TestDevicesComeAndGo(t *testing.T) { onBoth(t, devicesComeAndGo) }
+
+func devicesComeAndGo(t *testing.T, h *house) {
 	admin := h.client(h.admin)
 	file := "id,model,serial,label.site\ngw-1,m,s1,north\nbad id,m,s2,\ngw-2,m,s3\ngw-3,m,s1,\n"
 	r := h.send(admin, "POST", "/api/v1/devices/import", "text/csv; charset=utf-8", file)
@@ -240,8 +245,9 @@ func TestAnImportHasAnEnd(t *testing.T) {
 	}
 }
 
-func TestAnchorsAreTrustedOneByOne(t *testing.T) {
-	h := newHouse(t)
+func TestAnchorsAreTrustedOneByOne(t *testing.T) { onBoth(t, anchorsAreTrustedOneByOne) }
+
+func anchorsAreTrustedOneByOne(t *testing.T, h *house) {
 	admin := h.client(h.admin)
 	one, key := authorityOf(t, "Maker")
 	two, _ := authorityOf(t, "Other")

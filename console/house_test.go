@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -30,6 +31,7 @@ import (
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/fleet"
+	"github.com/hallmark-pki/hallmark/internal/pgtest"
 	"github.com/hallmark-pki/hallmark/policy"
 	"github.com/hallmark-pki/hallmark/policy/rego"
 	"github.com/hallmark-pki/hallmark/store"
@@ -53,7 +55,35 @@ type house struct {
 	ahead     atomic.Int64 // how far the console's clock is before ours, in nanoseconds
 }
 
+// cluster is the PostgreSQL that all tests of this package share.
+var cluster *pgtest.Cluster
+
+func TestMain(m *testing.M) {
+	var err error
+	if cluster, err = pgtest.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := cluster.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// onBoth runs a test on a house of each engine.
+func onBoth(t *testing.T, test func(*testing.T, *house)) {
+	t.Run("SQLite", func(t *testing.T) { test(t, newHouse(t)) })
+	t.Run("PostgreSQL", func(t *testing.T) { test(t, newHouseOn(t, store.Config{URL: cluster.Database(t)})) })
+}
+
 func newHouse(t *testing.T) *house {
+	t.Helper()
+	return newHouseOn(t, store.Config{Path: filepath.Join(t.TempDir(), "hallmark.db")})
+}
+
+func newHouseOn(t *testing.T, database store.Config) *house {
 	t.Helper()
 	h := &house{t: t, dir: t.TempDir()}
 	now := time.Now()
@@ -68,7 +98,7 @@ func newHouse(t *testing.T) *house {
 	h.admin = credential(adminKey, h.founded.Admin)
 	h.viewer = h.certified("viewer")
 
-	h.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(h.dir, "hallmark.db")})
+	h.db, err = store.Open(t.Context(), database)
 	check(t, err)
 	t.Cleanup(func() { h.db.Close() })
 	h.Console, err = New(h.config(issuing))
