@@ -8,8 +8,10 @@ package est
 
 import (
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -48,12 +50,23 @@ type call struct {
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	c := &call{w: w, r: r, id: newID(), source: sourceOf(r), operation: "none"}
-	if err := d.serve(c); err != nil {
+	if err := d.survive(c); err != nil && c.status == 0 {
 		d.refuse(c, err)
 	}
 	if d.Observe != nil {
 		d.Observe(c.operation, c.status, time.Since(start))
 	}
+}
+
+// survive turns a panic into an error, so that a bug costs one request and its
+// caller still gets a reference to it.
+func (d *Door) survive(c *call) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return d.serve(c)
 }
 
 // serve finds the operation and runs it. What it returns is answered by refuse.

@@ -453,3 +453,18 @@ func TestWithoutTLS(t *testing.T) {
 		t.Errorf("got %d", w.Code)
 	}
 }
+
+// A bug behind the door is a 500 that says nothing but where to look.
+func TestPanic(t *testing.T) {
+	d := open(t, 2, func(d *est.Door) { d.Chain = func() []*x509.Certificate { panic("a secret") } })
+	answer, err := d.Client().Get(d.URL + "/.well-known/est/cacerts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, _ := io.ReadAll(answer.Body)
+	says, ref, _ := strings.Cut(string(body), "\nref: ")
+	if answer.StatusCode != 500 || says != "internal: internal error" || !strings.Contains(d.log.String(), "a secret") || !strings.Contains(d.log.String(), strings.TrimSpace(ref)) {
+		t.Errorf("got %d %q", answer.StatusCode, body)
+	}
+}
