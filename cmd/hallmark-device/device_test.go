@@ -46,7 +46,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"token": cmdToken, "match": cmdMatch, "mode": cmdMode, "kill9": cmdUnfinished,
+			"token": cmdToken, "match": cmdMatch, "mode": cmdMode, "unfinished": cmdUnfinished,
 		},
 	})
 }
