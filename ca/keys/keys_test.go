@@ -151,14 +151,13 @@ func TestRefusals(t *testing.T) {
 		"file:world": "open to others (mode 0604)", "file:none": "no such file", "file:.": "not a regular file",
 		"file:": "want file:PATH", "file://host/path": "want file:PATH", "file:a#b": "want file:PATH", "file:%zz": "percent-encoded",
 		"good.key": "named by a URI", "": "named by a URI", "awskms:key-id=1": `"awskms" is not supported`, "vault:transit/x?token=hvs.s3cret": `"vault" is not supported`,
-		"pkcs11:token=x?pin-value=s3cret": "-tags pkcs11",
 	} {
 		_, err := ring.Open(t.Context(), uri)
 		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), secret[8:]) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("opening %q: %v", uri, err)
 		}
 	}
-	for uri, says := range map[string]string{"awskms:x": "not supported", "pkcs11:token=x": "-tags pkcs11", "file:": "want file:PATH", "file:new?password-file=none": "no such file"} {
+	for uri, says := range map[string]string{"awskms:x": "not supported", "file:": "want file:PATH", "file:new?password-file=none": "no such file"} {
 		if _, err := ring.Create(t.Context(), uri, keys.P256); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("creating %q: %v", uri, err)
 		}
