@@ -81,18 +81,19 @@ func (db *DB) listed(ctx context.Context, query string, args ...any) ([]ca.Liste
 func (db *DB) KeyHolder(ctx context.Context, spki []byte) (string, error) {
 	hash := sha256.Sum256(spki)
 	holder := ""
-	err := db.each(ctx, "SELECT c.der, d.id FROM certificate c JOIN device d ON d.seq = c.device WHERE c.key = ? ORDER BY c.seq DESC LIMIT 8",
+	err := db.each(ctx, "SELECT c.der, d.id FROM certificate c JOIN device d ON d.seq = c.device WHERE c.key = ? ORDER BY c.seq DESC",
 		[]any{keyPrefix(hash)}, func(r *sql.Rows) error {
 			var der sql.RawBytes
 			var id string
-			if err := r.Scan(&der, &id); err != nil || holder != "" {
+			if err := r.Scan(&der, &id); err != nil {
 				return err
 			}
 			found, err := db.keyHash(der)
-			if found == hash {
-				holder = id
+			if err != nil || found != hash { // another key with the same first 64 bits
+				return err
 			}
-			return err
+			holder = id
+			return errEnough
 		})
 	return holder, err
 }

@@ -169,17 +169,33 @@ func (d *desk) readKeys(ctx context.Context) error {
 	for i, p := range prefixes {
 		args[i] = p
 	}
-	return d.tx.among(ctx, "SELECT device, der FROM certificate WHERE seq IN (SELECT max(seq) FROM certificate WHERE key IN ({?}) GROUP BY key, device)",
-		nil, args, func(r *sql.Rows) error {
-			var device int64
-			var der sql.RawBytes
-			if err := r.Scan(&device, &der); err != nil {
-				return err
-			}
-			hash, err := d.tx.db.keyHash(der)
-			d.keys[hash] = device
+	// The newest certificate of each prefix tells, unless two keys share their first 64 bits.
+	twins, err := d.readHolders(ctx, "SELECT key, device, der FROM certificate WHERE seq IN (SELECT max(seq) FROM certificate WHERE key IN ({?}) GROUP BY key)", args)
+	if err == nil && len(twins) > 0 {
+		_, err = d.readHolders(ctx, "SELECT key, device, der FROM certificate WHERE key IN ({?})", twins)
+	}
+	return err
+}
+
+// readHolders runs a query for certificates and notes which device holds which
+// key. It returns the prefixes under which it found another key than the batch names.
+func (d *desk) readHolders(ctx context.Context, query string, prefixes []any) (twins []any, err error) {
+	err = d.tx.among(ctx, query, nil, prefixes, func(r *sql.Rows) error {
+		var prefix, device int64
+		var der sql.RawBytes
+		if err := r.Scan(&prefix, &device, &der); err != nil {
 			return err
-		})
+		}
+		hash, err := d.tx.db.keyHash(der)
+		d.keys[hash] = device
+		for _, u := range d.batch {
+			if i := u.issuance; i != nil && i.prefix == prefix && i.Certificate.KeySHA256 != hash {
+				twins = append(twins, prefix)
+			}
+		}
+		return err
+	})
+	return twins, err
 }
 
 // decide refuses the issuance, or takes it and keeps the desk up to date.
@@ -235,7 +251,7 @@ func (d *desk) write(ctx context.Context) error {
 			active = append(active, v.seq)
 		}
 	}
-	err := d.tx.among(ctx, "UPDATE device SET state = 'active', changed = ? WHERE seq IN ({?})", []any{now}, active, none)
+	err := d.tx.among(ctx, "UPDATE device SET state = 'active', changed = ? WHERE seq IN ({?})", []any{now}, active, ignore)
 	if err == nil {
 		err = d.writeTokens(ctx)
 	}
@@ -276,7 +292,7 @@ func (d *desk) writeTokens(ctx context.Context) error {
 		}
 	}
 	for n, seqs := range byCount {
-		if err := d.tx.among(ctx, "UPDATE token SET used = used + ? WHERE seq IN ({?})", []any{n}, seqs, none); err != nil {
+		if err := d.tx.among(ctx, "UPDATE token SET used = used + ? WHERE seq IN ({?})", []any{n}, seqs, ignore); err != nil {
 			return err
 		}
 	}
@@ -294,8 +310,6 @@ func (d *desk) writeHeld(ctx context.Context) error {
 	}
 	return nil
 }
-
-func none(*sql.Rows) error { return nil }
 
 const (
 	insertCertificate = "INSERT INTO certificate (serial, device, profile, not_before, not_after, key, record, der) VALUES {(?, ?, ?, ?, ?, ?, ?, ?)}"

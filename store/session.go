@@ -166,6 +166,9 @@ func (s *session) eachOf(ctx context.Context, query string, rows int, args []any
 	return scanAll(r, err, scan)
 }
 
+// errEnough is what a scan returns that wants no more rows.
+var errEnough = errors.New("no more rows wanted")
+
 // scanAll calls scan for each row and closes rows.
 func scanAll(rows *sql.Rows, err error, scan func(*sql.Rows) error) error {
 	if err != nil {
@@ -174,6 +177,9 @@ func scanAll(rows *sql.Rows, err error, scan func(*sql.Rows) error) error {
 	defer rows.Close()
 	for rows.Next() {
 		if err := scan(rows); err != nil {
+			if errors.Is(err, errEnough) {
+				return nil
+			}
 			return err
 		}
 	}
