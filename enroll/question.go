@@ -40,7 +40,9 @@ func (v *visit) parameters() policy.Properties {
 		"operation":     v.Operation.String(),
 		"renewal":       v.renewal(),
 		"server_keygen": v.Operation == ServerKeygen,
-		"key":           v.describeKey(),
+	}
+	if v.CSR != nil { // TurnAway has none
+		p["key"] = v.describeKey()
 	}
 	if v.profile != nil {
 		p["profile"] = v.profile.Name

@@ -67,25 +67,28 @@ func (d *Door) request(c *call, operation enroll.Operation) (enroll.Request, err
 	if wait, ok := d.Limiter.allow(c); !ok {
 		return enroll.Request{}, tooMany(wait)
 	}
-	csr, err := c.readCSR()
-	if err != nil {
-		if len(proof.Chain) == 0 && !proof.HasBasic {
-			err = errChallenge
-		}
-		return enroll.Request{}, err
+	request := enroll.Request{
+		Door: "est", Operation: operation, Profile: c.label, Proof: proof, Source: c.source, ID: c.id,
 	}
-	return enroll.Request{
-		Door: "est", Operation: operation, Profile: c.label, Proof: proof, CSR: csr,
-		Bindings: bindings(c.r.TLS, csr), Source: c.source, ID: c.id,
-	}, nil
+	err := d.readCSR(c, &request)
+	if err != nil && len(proof.Chain) == 0 && !proof.HasBasic {
+		err = errChallenge
+	}
+	return request, err
 }
 
-func (c *call) readCSR() (*ca.CSR, error) {
+// readCSR completes a request with its CSR and what ties that to the connection.
+func (d *Door) readCSR(c *call, request *enroll.Request) error {
 	der, err := c.readRequest()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return ca.ParseCSR(der)
+	csr, err := ca.ParseCSR(der)
+	if err != nil {
+		return d.Enroller.TurnAway(c.r.Context(), *request, err)
+	}
+	request.CSR, request.Bindings = csr, bindings(c.r.TLS, csr)
+	return nil
 }
 
 // proofOf collects what the caller brought. Nothing of it is checked here.

@@ -9,6 +9,8 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -391,5 +393,45 @@ func TestSecretsStayOutOfTheLog(t *testing.T) {
 	}
 	if log := h.Log(); strings.Contains(log, token) || !strings.Contains(log, "est issued") {
 		t.Error("the log holds the token, or no enrolment")
+	}
+}
+
+// A CSR that cannot be taken is a refusal in the record if its sender has proven
+// who it is, and no entry, only a line in the log, if not.
+func TestTurnedAway(t *testing.T) {
+	h := house(t, "dev-1")
+	client, _ := h.Client()
+	token := h.Token("--device", "dev-1")
+	authority, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{ExtraExtensions: []pkix.Extension{
+		{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Critical: true, Value: []byte{0x30, 3, 1, 1, 0xff}}}}, newKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, _ := (&estclient.Request{Key: newKey(t)}).DER()
+	forged[len(forged)-1] ^= 1
+	for name, c := range map[string]struct {
+		csr    []byte
+		status int
+		code   string
+	}{
+		"no DER":               {[]byte("AAAA"), 400, "csr_malformed"},
+		"a forged signature":   {forged, 400, "csr_signature"},
+		"wants to be a CA":     {authority, 403, "ca_requested"},
+		"something at the end": {append(bytes.Clone(forged), 0), 400, "csr_malformed"},
+	} {
+		for secret, recorded := range map[string]bool{token: true, "hmt_wrong": false} {
+			answer := post(t, client, h.URL+"/.well-known/est/simpleenroll", c.csr, secret)
+			body, _ := io.ReadAll(answer.Body)
+			says, ref, _ := strings.Cut(strings.TrimSpace(string(body)), "\nref: ")
+			if answer.StatusCode != c.status || !strings.HasPrefix(says, c.code+": ") {
+				t.Errorf("%s: %d %s", name, answer.StatusCode, body)
+			}
+			if out, _, code := h.Try("decision", "show", ref, "-o", "json"); (code == 0 && strings.Contains(out, c.code)) != recorded {
+				t.Errorf("%s: the record says %s", name, out)
+			}
+			if !strings.Contains(h.Log(), ref) {
+				t.Errorf("%s: the log does not know %s", name, ref)
+			}
+		}
 	}
 }
