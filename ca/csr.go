@@ -58,7 +58,7 @@ func errSyntax(what string) error {
 // ParseCSR reads a certification request from a stranger. What is cheap comes
 // first: the signature is verified only over a key of a size and a kind that
 // could be certified. Errors are of kind Malformed, or Denied with code
-// ca_requested where the request asks to become an authority.
+// ca_requested where the request asks to become an authority. The CSR keeps der.
 func ParseCSR(der []byte) (*CSR, error) {
 	if len(der) > MaxCSR {
 		return nil, malformed("csr_too_large", fmt.Sprintf("the request is larger than %d bytes", MaxCSR))

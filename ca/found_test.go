@@ -41,11 +41,14 @@ type house struct {
 	issuer *ca.Local
 }
 
-func found(t testing.TB) *house {
+func found(t testing.TB) *house { return foundWith(t, newKey(t, elliptic.P256())) }
+
+// foundWith founds a house that issues with the key given.
+func foundWith(t testing.TB, issuing crypto.Signer) *house {
 	t.Helper()
 	h := &house{server: newKey(t, elliptic.P256()), admin: newKey(t, elliptic.P256())}
 	h.keys = ca.Founding{
-		RootKey: newKey(t, elliptic.P384()), IssuingKey: newKey(t, elliptic.P256()), OperatorCAKey: newKey(t, elliptic.P256()),
+		RootKey: newKey(t, elliptic.P384()), IssuingKey: issuing, OperatorCAKey: newKey(t, elliptic.P256()),
 		AdminKey: h.admin.Public(), ServerKey: h.server.Public(), Hosts: []string{"ca.fleet.example", "192.0.2.7"}, Now: noon,
 	}
 	var err error

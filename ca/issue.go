@@ -69,6 +69,9 @@ func (a *Authority) granted(g policy.Grant, o Order) (*mould, time.Duration, err
 	if g.Spent() {
 		return nil, 0, fmt.Errorf("grant for device %q was used already", g.Device())
 	}
+	if !o.Known && !g.Admits() {
+		return nil, 0, fault.New(fault.Denied, "device_unknown", "the device is not in the register, and policy did not say to admit it")
+	}
 	if o.CSR == nil {
 		return nil, 0, fmt.Errorf("order for device %q has no request", o.Device.ID)
 	}

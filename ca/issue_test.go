@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,6 +81,58 @@ func opensslVerify(t *testing.T, w *world, c *ca.Certificate) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("openssl verify: %v\n%s", err, out)
 		}
+	}
+}
+
+// TestIssuingKeys issues with each kind of issuing key.
+func TestIssuingKeys(t *testing.T) {
+	for kind, issuing := range keysOfEachKind(t) {
+		w := worldOf(t, foundWith(t, issuing), nil)
+		c, err := w.issue(t, w.device(t, fleet.Device{ID: "dev-1"}), newKey(t, elliptic.P256()), "default")
+		if err != nil {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		opensslVerify(t, w, c)
+	}
+	if _, err := ca.NewLocal(newKey(t, elliptic.P521()), nil); err == nil {
+		t.Error("an issuer without a certificate")
+	}
+}
+
+// TestGrantRace has many use one grant at once: one gets a certificate.
+func TestGrantRace(t *testing.T) {
+	w := newWorld(t, nil)
+	d := w.device(t, fleet.Device{ID: "dev-1"})
+	g := w.grant(t, d.ID, policy.Answer{})
+	order := ca.Order{CSR: request(t, newKey(t, elliptic.P256())), Device: d, Known: true, Profile: "default"}
+	var issued atomic.Int32
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if _, err := w.authority.Issue(t.Context(), g, order); err == nil {
+				issued.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n := certificates(t, w); issued.Load() != 1 || n != 1 {
+		t.Errorf("%d issued, %d stored", issued.Load(), n)
+	}
+}
+
+// TestAdmit issues to a device that is not in the register yet.
+func TestAdmit(t *testing.T) {
+	w := newWorld(t, nil)
+	stranger := fleet.Device{ID: "dev-9"}
+	order := ca.Order{CSR: request(t, newKey(t, elliptic.P256())), Device: stranger, Profile: "default"}
+	if _, err := w.authority.Issue(t.Context(), w.grant(t, stranger.ID, policy.Answer{}), order); err == nil {
+		t.Error("admitted without policy's word")
+	}
+	if _, err := w.authority.Issue(t.Context(), w.grant(t, stranger.ID, policy.Answer{Obligations: []policy.Obligation{{Type: policy.Admit}}}), order); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := w.fleet.Device(t.Context(), stranger.ID); err != nil || d.State != fleet.Active {
+		t.Errorf("the register has %+v, %v", d, err)
 	}
 }
 

@@ -48,13 +48,18 @@ func profiles() []ca.Profile {
 }
 
 func newWorld(t testing.TB, issuer func(*house) ca.Issuer) *world {
+	return worldOf(t, found(t), issuer)
+}
+
+// worldOf is the world of a house; issuer makes another issuer than its own, nil keeps that.
+func worldOf(t testing.TB, h *house, issuer func(*house) ca.Issuer) *world {
 	t.Helper()
 	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "hallmark.db")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	w := &world{house: found(t), db: db, fleet: &fleet.Register{Store: db, Now: clock}}
+	w := &world{house: h, db: db, fleet: &fleet.Register{Store: db, Now: clock}}
 	var i ca.Issuer = w.issuer
 	if issuer != nil {
 		i = issuer(w.house)

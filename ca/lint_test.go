@@ -1,0 +1,115 @@
+package ca
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zmap/zlint/v3/lint"
+
+	"github.com/hallmark-pki/hallmark/fleet"
+)
+
+// fitted is a profile fitted under a fresh issuer, and a request.
+func fitted(t *testing.T) (*mould, *CSR) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := selfSigned(key, (&Founding{Name: "Test"}).named("Root CA"), 1, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := newMould(Profile{Name: "default", TrustDomain: "fleet.example", MaxLifetime: 48 * time.Hour, CRLURL: "http://crl.example/{shard}"}.WithDefaults(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := newLinter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.lint, err = all.fit(m); err != nil {
+		t.Fatal(err)
+	}
+	if len(all.rules) < 100 || len(m.lint.rules) < 40 || len(m.lint.rules) >= len(all.rules) {
+		t.Errorf("%d rules, %d of them fit", len(all.rules), len(m.lint.rules))
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := ParseCSR(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, csr
+}
+
+// TestFittedRules names rules that no profile may lose.
+func TestFittedRules(t *testing.T) {
+	m, _ := fitted(t)
+	for _, name := range []string{
+		"e_serial_number_longer_than_20_octets", "e_serial_number_not_positive", "e_ext_duplicate_extension", "e_ext_san_no_entries",
+		"e_subject_dn_serial_number_not_printable_string", "e_subject_dn_serial_number_max_length", "e_subject_common_name_max_length",
+		"e_ext_key_usage_cert_sign_without_ca", "e_utc_time_not_in_zulu", "e_generalized_time_not_in_zulu", "e_wrong_time_format_pre2050",
+		"e_spki_rsa_encryption_parameter_not_null", "e_ecdsa_allowed_ku", "e_cert_sig_alg_not_match_tbs_sig_alg", "w_distribution_point_missing_ldap_or_uri",
+	} {
+		if !slices.ContainsFunc(m.lint.rules, func(r *lint.CertificateLint) bool { return r.Name == name }) {
+			t.Errorf("%s is not among the profile's rules", name)
+		}
+	}
+}
+
+// TestLintRefuses spoils the bytes to be signed and has the rules find it.
+func TestLintRefuses(t *testing.T) {
+	m, csr := fitted(t)
+	for rule, spoil := range map[string]func(*Draft) []byte{
+		"e_serial_number_longer_than_20_octets": func(f *Draft) []byte {
+			f.Serial = new(big.Int).Lsh(big.NewInt(1), 170)
+			tbs, _ := f.encode()
+			return tbs
+		},
+		"e_serial_number_not_positive": func(f *Draft) []byte { f.Serial = big.NewInt(-7); tbs, _ := f.encode(); return tbs },
+		"e_ext_key_usage_cert_sign_without_ca": func(f *Draft) []byte {
+			return bytes.Replace(f.TBS, []byte{3, 2, 7, 0x80}, []byte{3, 2, 2, 0x84}, 1)
+		},
+		"e_ext_key_usage_without_bits": func(f *Draft) []byte {
+			return bytes.Replace(f.TBS, []byte{3, 2, 7, 0x80}, []byte{3, 2, 7, 0x00}, 1)
+		},
+	} {
+		f, err := m.draft(csr, fleet.Device{ID: "dev-1"}, time.Now(), m.Lifetime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.lint.check(f.TBS, m.signing.identifier); err != nil {
+			t.Fatalf("a sound draft is refused: %v", err)
+		}
+		if err := m.lint.check(spoil(f), m.signing.identifier); err == nil || !strings.Contains(err.Error(), rule) {
+			t.Errorf("want %s, got %v", rule, err)
+		}
+	}
+	if err := m.lint.check([]byte{0x30, 0}, m.signing.identifier); err == nil {
+		t.Error("an empty draft passed")
+	}
+}
+
+// TestProfileThatBreaksRules has a profile's own fault found when the authority is made.
+func TestProfileThatBreaksRules(t *testing.T) {
+	m, _ := fitted(t)
+	all, err := newLinter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.usages = append(bytes.Clone(m.usages), m.usages...) // an extension twice
+	if _, err := all.fit(m); err == nil || !strings.Contains(err.Error(), `profile "default"`) {
+		t.Errorf("got %v", err)
+	}
+}
