@@ -191,8 +191,13 @@ func parseName(element []byte) ([]Attribute, error) {
 	return name, nil
 }
 
-// maxParts bounds the parts of a name, the names of a request and its attributes.
-const maxParts = 64
+// Bounds of what a request may claim. They are far above what anybody needs and
+// keep what ends in a refusal, a log line or the record short.
+const (
+	maxParts = 32      // parts of a name, names, attributes, extensions
+	maxValue = 256     // octets of one part of a name; X.520 has 64 for most
+	maxNames = 8 << 10 // octets of a subjectAltName
+)
 
 func parseAttribute(set *cryptobyte.String) (a Attribute, err error) {
 	var pair, value cryptobyte.String
@@ -200,6 +205,9 @@ func parseAttribute(set *cryptobyte.String) (a Attribute, err error) {
 	if !set.ReadASN1(&pair, casn1.SEQUENCE) || !pair.ReadASN1ObjectIdentifier(&a.Type) ||
 		!pair.ReadAnyASN1(&value, &tag) || !pair.Empty() {
 		return a, errSyntax("a name has a part that is not a type and a value")
+	}
+	if len(value) > maxValue {
+		return a, malformed("bad_name", fmt.Sprintf("a part of a name (%s) is longer than %d octets", a.Type, maxValue))
 	}
 	if a.Value, err = decodeText(tag, value); err != nil {
 		return a, malformed("bad_name", fmt.Sprintf("a part of a name (%s) has control characters or an invalid encoding", a.Type))

@@ -149,6 +149,11 @@ func TestBadRequests(t *testing.T) {
 		"a number for a name":   {forgery{subject: name(part(3, []byte{2, 1, 7}))}, "bad_name"},
 		"an empty RDN":          {forgery{subject: seqOf([]byte{0x31, 0})}, "csr_malformed"},
 		"many RDNs":             {forgery{subject: name(repeat(part(3, text(casn1.UTF8String, "x")), 65)...)}, "csr_malformed"},
+		"a long name":           {forgery{subject: name(part(3, text(casn1.UTF8String, strings.Repeat("x", 257))))}, "bad_name"},
+		"long SANs":             {forgery{attributes: extensionRequest(extension(17, text(0x30, strings.Repeat("\x86\x01a", 3000))))}, "bad_name"},
+		"many SANs":             {forgery{attributes: sans(repeat(text(0x86, "a"), 33)...)}, "csr_malformed"},
+		"many attributes":       {forgery{attributes: manyAttributes(33)}, "csr_malformed"},
+		"many extensions":       {forgery{attributes: extensionRequest(manyExtensions(33)...)}, "csr_malformed"},
 		"two challenges":        {forgery{attributes: append(challenge, challenge...)}, "csr_duplicate"},
 		"two challenge values":  {forgery{attributes: attribute(oidChallenge, text(casn1.UTF8String, "a"), text(casn1.UTF8String, "b"))}, "csr_malformed"},
 		"no challenge value":    {forgery{attributes: attribute(oidChallenge)}, "csr_malformed"},
@@ -193,6 +198,20 @@ func TestBadRequests(t *testing.T) {
 	if _, err := ca.ParseCSR(requestDER(t, key, &x509.CertificateRequest{})); err != nil {
 		t.Error(err)
 	}
+}
+
+func manyAttributes(n int) (all []byte) {
+	for i := range n {
+		all = append(all, attribute(asn1.ObjectIdentifier{1, 2, 3, i}, []byte{5, 0})...)
+	}
+	return all
+}
+
+func manyExtensions(n int) (all [][]byte) {
+	for i := range n {
+		all = append(all, extension(100+i, []byte{5, 0}))
+	}
+	return all
 }
 
 func repeat(b []byte, n int) [][]byte {

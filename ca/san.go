@@ -29,6 +29,9 @@ var sanKinds = map[casn1.Tag]string{
 // parseSANs reads GeneralNames.
 func parseSANs(input cryptobyte.String) ([]SAN, error) {
 	var names cryptobyte.String
+	if len(input) > maxNames {
+		return nil, malformed("bad_name", fmt.Sprintf("the subjectAltName is longer than %d octets", maxNames))
+	}
 	if !input.ReadASN1(&names, casn1.SEQUENCE) || !input.Empty() || names.Empty() {
 		return nil, errSyntax("a subjectAltName is not a SEQUENCE of names")
 	}
