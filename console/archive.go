@@ -14,6 +14,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -218,8 +219,11 @@ func checkHeader(h *tar.Header) error {
 		return fmt.Errorf("%q is not a path inside a data directory", h.Name)
 	case h.Mode&^archiveModes != 0:
 		return fmt.Errorf("%q has the mode %o, which no backup gives", h.Name, h.Mode)
-	case h.Size < 0:
-		return fmt.Errorf("%q has a negative size", h.Name)
+	}
+	for record := range h.PAXRecords {
+		if strings.HasPrefix(record, "GNU.sparse.") { // a few bytes that unpack to as many zeros as they like
+			return fmt.Errorf("%q is a sparse file, which no backup has", h.Name)
+		}
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ import (
 // house is a console on real parts: SQLite, the default policy, a TLS listener.
 type house struct {
 	*Console
-	t        *testing.T
+	t        testing.TB
 	dir      string
 	db       *store.DB
 	url      string
@@ -78,12 +78,12 @@ func onBoth(t *testing.T, test func(*testing.T, *house)) {
 	t.Run("PostgreSQL", func(t *testing.T) { test(t, newHouseOn(t, store.Config{URL: cluster.Database(t)})) })
 }
 
-func newHouse(t *testing.T) *house {
+func newHouse(t testing.TB) *house {
 	t.Helper()
 	return newHouseOn(t, store.Config{Path: filepath.Join(t.TempDir(), "hallmark.db")})
 }
 
-func newHouseOn(t *testing.T, database store.Config) *house {
+func newHouseOn(t testing.TB, database store.Config) *house {
 	t.Helper()
 	h := &house{t: t, dir: t.TempDir()}
 	now := time.Now()
@@ -171,21 +171,21 @@ func (h *house) grantRole(operator, role string) {
 }
 
 // testWriter sends the log to the test.
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(b []byte) (int, error) {
 	w.t.Log(strings.TrimSpace(string(b)))
 	return len(b), nil
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func newKey(t *testing.T) crypto.Signer {
+func newKey(t testing.TB) crypto.Signer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(t, err)
@@ -209,7 +209,7 @@ func (h *house) certified(name string) *tls.Certificate {
 }
 
 // odd is a certificate under parent that change makes odd.
-func odd(t *testing.T, parent *x509.Certificate, parentKey crypto.Signer, change func(*x509.Certificate)) *tls.Certificate {
+func odd(t testing.TB, parent *x509.Certificate, parentKey crypto.Signer, change func(*x509.Certificate)) *tls.Certificate {
 	t.Helper()
 	key := newKey(t)
 	template := &x509.Certificate{
@@ -230,7 +230,7 @@ func odd(t *testing.T, parent *x509.Certificate, parentKey crypto.Signer, change
 }
 
 // authorityOf makes a self-signed authority of that name.
-func authorityOf(t *testing.T, name string) (*x509.Certificate, crypto.Signer) {
+func authorityOf(t testing.TB, name string) (*x509.Certificate, crypto.Signer) {
 	t.Helper()
 	c := odd(t, nil, nil, func(c *x509.Certificate) {
 		c.Subject, c.IsCA, c.KeyUsage, c.ExtKeyUsage = pkix.Name{CommonName: name}, true, x509.KeyUsageCertSign, nil
@@ -282,7 +282,7 @@ type reply struct {
 	body []byte
 }
 
-func (r *reply) problem(t *testing.T) Problem {
+func (r *reply) problem(t testing.TB) Problem {
 	t.Helper()
 	var p Problem
 	if got := r.Header.Get("Content-Type"); got != "application/problem+json" {
@@ -294,7 +294,7 @@ func (r *reply) problem(t *testing.T) Problem {
 	return p
 }
 
-func (r *reply) into(t *testing.T, v any) {
+func (r *reply) into(t testing.TB, v any) {
 	t.Helper()
 	if err := json.Unmarshal(r.body, v); err != nil {
 		t.Fatalf("%s: %v: %s", r.Status, err, r.body)
