@@ -113,3 +113,38 @@ func TestProfileThatBreaksRules(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestEveryProfileFits fits profiles of many shapes: what Check lets pass, the rules have to.
+func TestEveryProfileFits(t *testing.T) {
+	m, _ := fitted(t)
+	all, err := newLinter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for says, change := range map[string]func(*Profile){
+		"a trust domain of one word":        func(p *Profile) { p.TrustDomain = "fleet" },
+		"a trust domain with an underscore": func(p *Profile) { p.TrustDomain = "my_fleet.example" },
+		"a trust domain like an address":    func(p *Profile) { p.TrustDomain = "192.0.2.1" },
+		"a long path":                       func(p *Profile) { p.Path = strings.Repeat("a", 500) + "/{id}" },
+		"an organisation in UTF-8":          func(p *Profile) { p.Organization, p.CommonName = "Müller & Söhne 株式会社", true },
+		"hardware":                          func(p *Profile) { p.HardwareModule = []int{1, 3, 6, 1, 4, 1, 1} },
+		"another purpose":                   func(p *Profile) { p.ExtKeyUsages = append(p.ExtKeyUsages, []int{1, 3, 6, 1, 4, 1, 311, 20, 2, 2}) },
+		"all URLs":                          func(p *Profile) { p.OCSPURL, p.IssuerURL = "http://ocsp.example", "http://ca.example/i.cer" },
+		"large keys":                        func(p *Profile) { p.RSABits = 8192 },
+		"825 days":                          func(p *Profile) { p.MaxLifetime = 825 * 24 * time.Hour },
+	} {
+		p := m.Profile
+		change(&p)
+		if err := p.Check(); err != nil {
+			t.Errorf("%s: %v", says, err)
+			continue
+		}
+		other, err := newMould(p, m.issuer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := all.fit(other); err != nil {
+			t.Errorf("%s: %v", says, err)
+		}
+	}
+}
