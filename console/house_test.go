@@ -52,6 +52,7 @@ type house struct {
 	admin     *tls.Certificate
 	viewer    *tls.Certificate
 	roots     *x509.CertPool
+	tls       *tls.Config  // the listener's
 	ahead     atomic.Int64 // how far the console's clock is before ours, in nanoseconds
 }
 
@@ -109,8 +110,9 @@ func newHouseOn(t testing.TB, database store.Config) *house {
 	server := httptest.NewUnstartedServer(h.Console)
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	server.EnableHTTP2 = true
-	server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, Certificates: []tls.Certificate{
+	h.tls = &tls.Config{ClientAuth: tls.RequestClientCert, Certificates: []tls.Certificate{
 		{Certificate: [][]byte{h.founded.Server.Raw, h.founded.Issuing.Raw}, PrivateKey: serverKey}}}
+	server.TLS = h.tls.Clone()
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	h.url = server.URL

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/policy"
 )
 
@@ -173,6 +174,45 @@ func TestWhoMayDoWhat(t *testing.T) {
 			if want == http.StatusUnauthorized && r.Header.Get("WWW-Authenticate") == "" {
 				t.Errorf("%s, %s: a 401 without a challenge", name, key)
 			}
+		}
+	}
+}
+
+// TestEveryVerdictIsOnRecord: what was permitted and what was refused has its
+// entry, under the id that the caller was told; strangers at the door leave none.
+func TestEveryVerdictIsOnRecord(t *testing.T) {
+	h := newHouse(t)
+	samples := h.samples()
+	count := func(q audit.Query) int {
+		q.Limit = 1000
+		entries, err := h.Record.Entries(t.Context(), q)
+		check(t, err)
+		return len(entries)
+	}
+	admin, viewer, nobody := h.client(h.admin), h.client(h.viewer), h.client(nil)
+	for _, rt := range routes {
+		s := samples[rt.method+" "+rt.pattern]
+		before := count(audit.Query{})
+		h.send(nobody, rt.method, s.target, s.kind, s.body)
+		if after := count(audit.Query{}); after != before {
+			t.Errorf("%s by nobody wrote %d entries", rt.action, after-before)
+		}
+		granted := audit.Query{Action: string(rt.action), Actor: "admin", Outcome: audit.Granted, Decided: true}
+		before = count(granted)
+		h.send(admin, rt.method, s.target, s.kind, s.body)
+		if after := count(granted); after != before+1 {
+			t.Errorf("%s by the administrator wrote %d entries", rt.action, after-before)
+		}
+		r := h.send(viewer, rt.method, s.target, s.kind, s.body)
+		if r.StatusCode != http.StatusForbidden {
+			continue
+		}
+		id, err := audit.ParseID(r.problem(t).Decision)
+		check(t, err)
+		e, err := h.Record.Entry(t.Context(), id)
+		check(t, err)
+		if l, err := readLeaf(e); err != nil || l.Outcome != audit.Refused || l.Action != string(rt.action) || l.Actor.ID != "viewer" {
+			t.Errorf("the refusal of %s stands as %s", rt.action, e.Leaf)
 		}
 	}
 }
