@@ -28,7 +28,7 @@ type engine interface {
 }
 
 // Queries are written once, for both engines: placeholders are ?, {…} is
-// repeated as often as there are rows (see session.bulk), and forUpdate stands where
+// repeated as often as there are rows (see session.insert and session.among), and forUpdate stands where
 // PostgreSQL has to be told to lock the rows that it reads. SQLite has one
 // writer, who needs no such word.
 const forUpdate = " /*for update*/"

@@ -40,25 +40,47 @@ func (w *writer) do(ctx context.Context, f func(tx *session) error) error {
 // transact runs f in a transaction; the caller has the turn. Its errors are
 // not classified.
 func (w *writer) transact(f func(tx *session) error) error {
-	if w.closed {
-		return errClosed
+	if err := w.begin(); err != nil {
+		return err
 	}
-	if w.session == nil {
-		conn, err := w.db.writers.Conn(context.Background())
-		if err != nil {
-			return err
-		}
-		w.session = &session{db: w.db, conn: conn, prepared: make(map[statement]*sql.Stmt)}
-	}
-	err := w.session.transact(f)
-	if err != nil && w.session.broken {
-		w.db.log.Warn("database connection replaced", "error", err)
+	err := w.session.finish(f(w.session))
+	if w.session.broken {
+		w.db.log.Warn("database connection given up", "error", err)
 		w.drop()
 	}
 	if errors.Is(err, errTakeBack) {
 		return nil
 	}
 	return err
+}
+
+// begin starts a transaction. A connection that turns out to be dead by then
+// has done no harm: another one is taken.
+func (w *writer) begin() error {
+	fresh := false
+	for {
+		if w.closed {
+			return errClosed
+		}
+		if w.session == nil {
+			conn, err := w.db.writers.Conn(context.Background())
+			if err != nil {
+				return err
+			}
+			w.session, fresh = &session{db: w.db, conn: conn, prepared: make(map[statement]*sql.Stmt)}, true
+		}
+		err := w.session.exec(context.Background(), w.db.engine.begin())
+		if err == nil {
+			return nil
+		}
+		lost := w.db.engine.trouble(err).lost
+		if lost {
+			w.drop()
+		}
+		if fresh || !lost {
+			return err
+		}
+	}
 }
 
 // drop gives the connection up for good.
@@ -92,13 +114,9 @@ type statement struct {
 	rows  int
 }
 
-func (s *session) transact(f func(tx *session) error) error {
+// finish ends the transaction: durably where err is nil, else as if it had never been.
+func (s *session) finish(err error) error {
 	ctx := context.Background()
-	if err := s.exec(ctx, s.db.engine.begin()); err != nil {
-		s.broken = true
-		return err
-	}
-	err := f(s)
 	if err == nil {
 		if err = s.exec(ctx, "COMMIT"); err == nil {
 			return nil
