@@ -3,7 +3,6 @@ package archtest
 import (
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -22,12 +21,8 @@ var forbidden = map[string]*regexp.Regexp{
 
 // TestWords looks through every text file that is not ignored by git.
 func TestWords(t *testing.T) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := strings.TrimSpace(string(out))
-	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	dir := root(t)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -48,7 +43,7 @@ func TestWords(t *testing.T) {
 		for what, pattern := range forbidden {
 			if at := pattern.FindIndex(text); at != nil {
 				line := 1 + strings.Count(string(text[:at[0]]), "\n")
-				t.Errorf("%s:%d holds %s: %q", strings.TrimPrefix(path, root+"/"), line, what, text[at[0]:at[1]])
+				t.Errorf("%s:%d holds %s: %q", strings.TrimPrefix(path, dir+"/"), line, what, text[at[0]:at[1]])
 			}
 		}
 		return nil
