@@ -308,3 +308,31 @@ func TestTheDocumentationHasEveryRoute(t *testing.T) {
 		}
 	}
 }
+
+// TestNoMethodIsAWayRound tries methods that no route has, as nobody and as a device.
+func TestNoMethodIsAWayRound(t *testing.T) {
+	h := newHouse(t)
+	h.imports(h.client(h.admin), "gw-1")
+	device, _ := h.enrolled("gw-1")
+	for name, client := range map[string]*http.Client{"nobody": h.client(nil), "device": h.client(device)} {
+		for _, rt := range routes {
+			for _, method := range []string{"HEAD", "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"} {
+				r := h.send(client, method, pathParameter.ReplaceAllString(rt.pattern, "x"), "", "")
+				if r.StatusCode != 401 && r.StatusCode != 404 && r.StatusCode != 405 {
+					t.Errorf("%s: %s %s: %s", name, method, rt.pattern, r.Status)
+				}
+			}
+		}
+	}
+	for _, override := range []string{"X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Method"} {
+		request, err := http.NewRequest("GET", h.url+"/api/v1/devices/gw-1", nil)
+		check(t, err)
+		request.Header.Set(override, "DELETE")
+		response, err := h.client(h.viewer).Do(request)
+		check(t, err)
+		response.Body.Close()
+		if response.StatusCode != 200 {
+			t.Errorf("%s changes a call: %s", override, response.Status)
+		}
+	}
+}
