@@ -130,13 +130,6 @@ type call struct {
 	caller    operator
 }
 
-// deed is what a call asks for: understood and checked, but not yet decided.
-type deed struct {
-	resource   policy.Entity
-	parameters policy.Properties
-	do         func(ctx context.Context, p policy.Permit) (answer, error)
-}
-
 // serve answers calls of one route.
 func (c *Console) serve(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {

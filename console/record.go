@@ -22,27 +22,6 @@ type shownEntry struct {
 	Entry json.RawMessage `json:"entry"` // the leaf itself
 }
 
-// shownDecision is one decision as callers see it.
-type shownDecision struct {
-	ID          string          `json:"id"`
-	Index       *int64          `json:"index"`
-	At          string          `json:"at"`
-	Action      string          `json:"action"`
-	Actor       audit.Party     `json:"actor"`
-	Object      audit.Party     `json:"object"`
-	Verdict     string          `json:"verdict"` // what the rules said: allow, hold or deny
-	Outcome     audit.Outcome   `json:"outcome"` // what became of it: granted, held or refused
-	Reasons     []policy.Reason `json:"reasons,omitempty"`
-	Policy      string          `json:"policy"` // digest of the rules that answered; empty where none were asked
-	Profile     string          `json:"profile,omitempty"`
-	Lifetime    string          `json:"lifetime,omitempty"`
-	Obligations json.RawMessage `json:"obligations,omitempty"`
-	Source      string          `json:"source,omitempty"`
-	Request     string          `json:"request,omitempty"`
-	Input       json.RawMessage `json:"input,omitempty"` // what the rules saw; only when one decision is shown
-	Fact        json.RawMessage `json:"fact,omitempty"`  // what changed; likewise
-}
-
 // leaf is what is read back of an event.
 type leaf struct {
 	ID       audit.ID      `json:"id"`
@@ -86,26 +65,6 @@ func showEntry(e audit.Entry) (shownEntry, error) {
 	return shownEntry{ID: l.ID.String(), Index: place(e), Entry: e.Leaf}, err
 }
 
-func showDecision(e audit.Entry, whole bool) (shownDecision, error) {
-	l, err := readLeaf(e)
-	if err != nil {
-		return shownDecision{}, err
-	}
-	if l.Decision == nil {
-		return shownDecision{}, fault.New(fault.NotFound, "decision_unknown", "no decision has this id")
-	}
-	d := shownDecision{
-		ID: l.ID.String(), Index: place(e), At: l.At, Action: l.Action, Actor: l.Actor, Object: l.Object,
-		Verdict: l.Decision.Verdict, Outcome: l.Outcome, Reasons: l.Decision.Reasons, Policy: l.Decision.Policy,
-		Profile: l.Decision.Profile, Lifetime: l.Decision.Lifetime, Obligations: l.Decision.Obligations,
-		Source: l.Source, Request: l.Request,
-	}
-	if whole {
-		d.Input, d.Fact = l.Decision.Input, l.Fact
-	}
-	return d, nil
-}
-
 // period reads since and until into q.
 func (call *call) period(q *audit.Query) (err error) {
 	if q.Since, err = call.moment("since"); err != nil {
@@ -129,27 +88,6 @@ func (c *Console) listEntries(call *call) (deed, error) {
 		Outcome: audit.Outcome(outcome), Limit: page.ask(),
 	}
 	return c.listRecord(call, page, q, "record", func(e audit.Entry) (any, error) { return showEntry(e) })
-}
-
-// verdicts are the words for an outcome that decisions are filtered by.
-var verdicts = map[string]audit.Outcome{
-	"": "", policy.Allow.String(): audit.Granted, policy.Hold.String(): audit.Held, policy.Deny.String(): audit.Refused,
-}
-
-func (c *Console) listDecisions(call *call) (deed, error) {
-	page, err := call.page("action", "actor", "device", "verdict", "since", "until")
-	if err != nil {
-		return deed{}, err
-	}
-	verdict, err := call.oneOf("verdict", policy.Allow.String(), policy.Hold.String(), policy.Deny.String())
-	if err != nil {
-		return deed{}, err
-	}
-	q := audit.Query{
-		Action: call.query("action"), Actor: call.query("actor"), Object: call.query("device"),
-		Outcome: verdicts[verdict], Decided: true, Limit: page.ask(),
-	}
-	return c.listRecord(call, page, q, "decision", func(e audit.Entry) (any, error) { return showDecision(e, false) })
 }
 
 // listRecord is a deed that reads one page of the record.
@@ -190,25 +128,6 @@ func listEntriesOf(page page, entries []audit.Entry, show func(audit.Entry) (any
 			return shown
 		})
 	return a, failed
-}
-
-func (c *Console) showDecision(call *call) (deed, error) {
-	return call.about("decision", "id", func(ctx context.Context, _ policy.Permit, id string) (answer, error) {
-		unknown := fault.New(fault.NotFound, "decision_unknown", "no decision has this id")
-		parsed, err := audit.ParseID(id)
-		if err != nil {
-			return answer{}, unknown
-		}
-		e, err := c.Record.Entry(ctx, parsed)
-		if fault.Is(err, fault.NotFound) {
-			return answer{}, unknown
-		}
-		if err != nil {
-			return answer{}, err
-		}
-		shown, err := showDecision(e, true)
-		return ok(shown), err
-	})
 }
 
 func (c *Console) exportRecord(call *call) (deed, error) {

@@ -44,27 +44,3 @@ func (c *Console) approveRequest(call *call) (deed, error) {
 func (c *Console) denyRequest(call *call) (deed, error) {
 	return call.withReason("request", c.Requests.Deny)
 }
-
-// reasoned is the body of the calls that want to know why.
-type reasoned struct {
-	Reason string `json:"reason"`
-}
-
-// withReason is a deed upon one thing, with the operator's reason for it. Whether there has to be one is the verb's to say.
-func (call *call) withReason(kind string, do func(ctx context.Context, p policy.Permit, id, reason string) error) (deed, error) {
-	id, err := call.name("id")
-	if err != nil {
-		return deed{}, err
-	}
-	var body reasoned
-	if err := call.decode(&body, true); err != nil {
-		return deed{}, err
-	}
-	return deed{
-		resource:   policy.Entity{Type: kind, ID: id},
-		parameters: policy.Properties{"reason": body.Reason},
-		do: func(ctx context.Context, p policy.Permit) (answer, error) {
-			return done(), do(ctx, p, id, body.Reason)
-		},
-	}, checkText("reason", body.Reason, maxReason)
-}

@@ -101,15 +101,3 @@ func (c *Console) revokeToken(call *call) (deed, error) {
 		return done(), c.Tokens.Revoke(ctx, p, id)
 	})
 }
-
-// about is a deed that the path says all of: one thing, by its name.
-func (call *call) about(kind, parameter string, do func(ctx context.Context, p policy.Permit, id string) (answer, error)) (deed, error) {
-	id, err := call.name(parameter)
-	if err == nil {
-		err = call.parameters()
-	}
-	return deed{
-		resource: policy.Entity{Type: kind, ID: id},
-		do:       func(ctx context.Context, p policy.Permit) (answer, error) { return do(ctx, p, id) },
-	}, err
-}

@@ -1,0 +1,51 @@
+package console
+
+import (
+	"context"
+
+	"github.com/hallmark-pki/hallmark/policy"
+)
+
+// deed is what a call asks for: understood and checked, but not yet decided.
+type deed struct {
+	resource   policy.Entity
+	parameters policy.Properties
+	do         func(ctx context.Context, p policy.Permit) (answer, error)
+}
+
+// about is a deed that the path says all of: one thing, by its name.
+func (call *call) about(kind, parameter string, do func(ctx context.Context, p policy.Permit, id string) (answer, error)) (deed, error) {
+	id, err := call.name(parameter)
+	if err == nil {
+		err = call.parameters()
+	}
+	return deed{
+		resource: policy.Entity{Type: kind, ID: id},
+		do:       func(ctx context.Context, p policy.Permit) (answer, error) { return do(ctx, p, id) },
+	}, err
+}
+
+// reasoned is the body of the calls that want to know why.
+type reasoned struct {
+	Reason string `json:"reason"`
+}
+
+// withReason is a deed upon one thing, with the operator's reason for it.
+// Whether there has to be one is the verb's to say.
+func (call *call) withReason(kind string, do func(ctx context.Context, p policy.Permit, id, reason string) error) (deed, error) {
+	id, err := call.name("id")
+	if err != nil {
+		return deed{}, err
+	}
+	var body reasoned
+	if err := call.decode(&body, true); err != nil {
+		return deed{}, err
+	}
+	return deed{
+		resource:   policy.Entity{Type: kind, ID: id},
+		parameters: policy.Properties{"reason": body.Reason},
+		do: func(ctx context.Context, p policy.Permit) (answer, error) {
+			return done(), do(ctx, p, id, body.Reason)
+		},
+	}, checkText("reason", body.Reason, maxReason)
+}
