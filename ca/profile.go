@@ -188,7 +188,7 @@ func (p *Profile) checkNames() error {
 	}
 	for _, s := range strings.Split(p.Path, "/") {
 		if s = strings.Replace(s, "{id}", "x", 1); !segment.MatchString(s) || s == "." || s == ".." {
-			return fmt.Errorf("path %q: segments have only A-Z a-z 0-9 . _ - and are not empty, . or ..", p.Path)
+			return fmt.Errorf("path %q: segments have only A-Z a-z 0-9 . _ - and are neither empty nor only dots", p.Path)
 		}
 	}
 	if len(p.Path) > 512 {

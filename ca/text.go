@@ -13,7 +13,7 @@ import (
 
 // Tags of GeneralName (RFC 5280, Section 4.2.1.6) and of explicit fields.
 const (
-	tagOtherName = asn1.Tag(0x80 | 0x20 | 0)
+	tagOtherName = asn1.Tag(0x80 | 0x20)
 	tagEmail     = asn1.Tag(0x80 | 1)
 	tagDNS       = asn1.Tag(0x80 | 2)
 	tagX400      = asn1.Tag(0x80 | 0x20 | 3)
@@ -22,7 +22,7 @@ const (
 	tagURI       = asn1.Tag(0x80 | 6)
 	tagIP        = asn1.Tag(0x80 | 7)
 	tagRID       = asn1.Tag(0x80 | 8)
-	explicit0    = asn1.Tag(0x80 | 0x20 | 0)
+	explicit0    = asn1.Tag(0x80 | 0x20)
 	explicit3    = asn1.Tag(0x80 | 0x20 | 3)
 	tagBMP       = asn1.Tag(30)
 )
