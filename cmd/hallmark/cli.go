@@ -203,8 +203,11 @@ type paging struct {
 	all    bool
 }
 
+// defaultLimit is how many items of a list are asked for.
+const defaultLimit = 100
+
 func (p *paging) flags(c *cobra.Command) {
-	c.Flags().IntVar(&p.limit, "limit", 100, "how many at most, up to 1000")
+	c.Flags().IntVar(&p.limit, "limit", defaultLimit, "how many at most, up to 1000; with --all, how many a page")
 	c.Flags().StringVar(&p.cursor, "cursor", "", "go on from here: the \"next\" of the page before")
 	c.Flags().BoolVar(&p.all, "all", false, "all pages")
 }

@@ -33,6 +33,9 @@ func (l listing[T]) print(ctx context.Context, s *session, q url.Values, p pagin
 	if p.limit < 1 || p.limit > 1000 {
 		return usageError{fmt.Errorf("--limit is 1 to 1000, not %d", p.limit)}
 	}
+	if p.all && p.limit == defaultLimit {
+		p.limit = 1000 // fewer calls: each is a decision, and on record
+	}
 	list := pages{Items: []json.RawMessage{}}
 	q.Set("limit", strconv.Itoa(p.limit))
 	for cursor := p.cursor; ; {
