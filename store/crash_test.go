@@ -19,7 +19,7 @@ const crashing = "HALLMARK_TEST_CRASH_"
 // it was told is durable is there afterwards, with its entry in the record.
 func TestCrash(t *testing.T) {
 	path := t.TempDir() + "/hallmark.db"
-	for name, c := range map[string]store.Config{"SQLite": {Path: path}, "PostgreSQL": {URL: cluster.Database(t)}} {
+	for name, c := range map[string]store.Config{"SQLite": {Path: path}, "PostgreSQL": {URL: cluster(t).Database(t)}} {
 		t.Run(name, func(t *testing.T) {
 			for round := range 5 {
 				serials := crash(t, c, time.Duration(100+70*round)*time.Millisecond)

@@ -16,7 +16,7 @@ import (
 // TestNewerDatabase: a database that a newer version wrote is refused, and says so.
 func TestNewerDatabase(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hallmark.db")
-	url := cluster.Database(t)
+	url := cluster(t).Database(t)
 	for driver, c := range map[string]store.Config{"sqlite": {Path: path}, "postgres": {URL: url}} {
 		db, err := store.Open(t.Context(), c)
 		if err != nil {

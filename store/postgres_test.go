@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/hallmark-pki/hallmark/ca"
@@ -13,20 +14,25 @@ import (
 	"github.com/hallmark-pki/hallmark/store/storetest"
 )
 
-// cluster is the PostgreSQL that all tests of this package share.
-var cluster *pgtest.Cluster
+// shared is the PostgreSQL that all tests of this package share, started by the first that asks.
+var shared struct {
+	sync.Once
+	*pgtest.Cluster
+	err error
+}
+
+func cluster(t testing.TB) *pgtest.Cluster {
+	t.Helper()
+	shared.Do(func() { shared.Cluster, shared.err = pgtest.Start() })
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.Cluster
+}
 
 func TestMain(m *testing.M) {
-	if os.Getenv(crashing+"PATH")+os.Getenv(crashing+"URL") != "" {
-		os.Exit(m.Run()) // the child of TestCrash uses the cluster of its parent
-	}
-	var err error
-	if cluster, err = pgtest.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
 	code := m.Run()
-	if err := cluster.Stop(); err != nil {
+	if err := shared.Cluster.Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
@@ -34,7 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 func replicated(t testing.TB) storetest.Place {
-	url := cluster.Database(t)
+	url := cluster(t).Database(t)
 	return func(t testing.TB) *store.DB { return open(t, store.Config{URL: url}) }
 }
 
@@ -43,7 +49,7 @@ func TestPostgreSQL(t *testing.T) { storetest.Run(t, replicated) }
 // TestLostConnections: a server that restarts, or drops us, costs at most calls
 // that say so, and what was acknowledged stays.
 func TestLostConnections(t *testing.T) {
-	url := cluster.Database(t)
+	url := cluster(t).Database(t)
 	db := open(t, store.Config{URL: url})
 	all, _ := enrolments(t, db, 600)
 	done := make(chan error, len(all))
@@ -63,7 +69,7 @@ func TestLostConnections(t *testing.T) {
 			failed++
 		}
 		if i%100 == 50 {
-			cluster.Disconnect(t, url)
+			cluster(t).Disconnect(t, url)
 		}
 	}
 	if err := db.Ping(t.Context()); err != nil && !fault.Is(err, fault.Busy) {

@@ -25,7 +25,7 @@ import (
 )
 
 // Cluster is a running PostgreSQL server. One serves all tests of a binary:
-// start it in TestMain, and stop it there.
+// start it with the first test that asks, and stop it in TestMain.
 type Cluster struct {
 	folder    string
 	server    *exec.Cmd
