@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hallmark-pki/hallmark/internal/fault"
@@ -31,6 +32,7 @@ type Authority struct {
 	issuer Issuer
 	moulds map[string]*mould
 	lint   *linter // all rules, for certificates that others wrote
+	signed atomic.Uint64
 	store  Store
 	now    func() time.Time
 }

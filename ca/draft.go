@@ -27,6 +27,7 @@ type Draft struct {
 	NotBefore, NotAfter time.Time
 	CSR                 *CSR
 	profile             *mould
+	device              string
 	names               *Names
 	shortLived          bool // carries noRevAvail
 }
@@ -90,7 +91,7 @@ func (m *mould) draft(csr *CSR, d fleet.Device, now time.Time, lifetime time.Dur
 	}
 	now = now.UTC().Truncate(time.Second)
 	f := &Draft{
-		Serial: newSerial(), CSR: csr, profile: m, names: names,
+		Serial: newSerial(), CSR: csr, profile: m, device: d.ID, names: names,
 		NotBefore: later(now.Add(-m.Backdate), m.issuer.NotBefore),
 		NotAfter:  earlier(now.Add(lifetime), m.issuer.NotAfter),
 	}

@@ -25,8 +25,8 @@ type Order struct {
 }
 
 // Issue makes one certificate of one grant and returns when it is durable.
-// Errors of kind Denied (key_in_use, key_not_allowed, id_not_nameable, and those
-// of Store.Issue) leave nothing behind.
+// Errors of kind Malformed (key_not_allowed) and Denied (key_in_use,
+// id_not_nameable, and those of Store.Issue) leave nothing behind.
 func (a *Authority) Issue(ctx context.Context, g policy.Grant, o Order) (*Certificate, error) {
 	m, lifetime, err := a.granted(g, o)
 	if err != nil {
@@ -39,7 +39,7 @@ func (a *Authority) Issue(ctx context.Context, g policy.Grant, o Order) (*Certif
 	if err != nil {
 		return nil, err
 	}
-	if err := m.lint.check(draft.TBS, m.signing.identifier); err != nil {
+	if err := m.lint.check(draft); err != nil {
 		return nil, fmt.Errorf("before signing for device %q: %w", o.Device.ID, err)
 	}
 	der, err := a.issuer.Issue(ctx, draft)
@@ -99,7 +99,7 @@ func (a *Authority) granted(g policy.Grant, o Order) (*mould, time.Duration, err
 // checkKey refuses keys that the profile does not take, and keys that belong to somebody else.
 func (a *Authority) checkKey(ctx context.Context, m *mould, o Order) error {
 	if !m.allows(o.CSR.KeyType, o.CSR.KeyBits) {
-		return fault.New(fault.Denied, "key_not_allowed",
+		return fault.New(fault.Malformed, "key_not_allowed",
 			fmt.Sprintf("profile %s does not take %s keys of %d bits", m.Name, o.CSR.KeyType, o.CSR.KeyBits))
 	}
 	for _, c := range a.issuer.Chain() {

@@ -226,7 +226,7 @@ func TestRefusals(t *testing.T) {
 	_, err := w.authority.Issue(t.Context(), w.grant(t, d.ID, policy.Answer{Profile: "none"}), order)
 	refused(t, err, fault.Denied, "profile_unknown")
 	_, err = w.issue(t, d, key, "narrow")
-	refused(t, err, fault.Denied, "key_not_allowed")
+	refused(t, err, fault.Malformed, "key_not_allowed")
 	_, err = w.issue(t, d, w.keys.IssuingKey, "default")
 	refused(t, err, fault.Denied, "key_in_use")
 	_, err = w.issue(t, fleet.Device{ID: strings.Repeat("x", 65)}, key, "default")

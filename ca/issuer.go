@@ -108,6 +108,16 @@ func (l *Local) Issue(_ context.Context, d *Draft) ([]byte, error) {
 	return assemble(d.TBS, l.signing.identifier, signature)
 }
 
+// inMemory reports whether the key is an elliptic-curve key in this process.
+// crypto/rsa verifies what it signs by itself; keys elsewhere answer over a wire.
+func (l *Local) inMemory() bool {
+	switch l.signer.(type) {
+	case *ecdsa.PrivateKey, ed25519.PrivateKey:
+		return true
+	}
+	return false
+}
+
 // assemble is Certificate ::= SEQUENCE { tbs, algorithm, signature BIT STRING } (RFC 5280, Section 4.1).
 func assemble(tbs, algorithm, signature []byte) ([]byte, error) {
 	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(algorithm)+len(signature)+16))

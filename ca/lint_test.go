@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -89,15 +90,108 @@ func TestLintRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := m.lint.check(f.TBS, m.signing.identifier); err != nil {
+		if err := m.lint.check(f); err != nil {
 			t.Fatalf("a sound draft is refused: %v", err)
 		}
-		if err := m.lint.check(spoil(f), m.signing.identifier); err == nil || !strings.Contains(err.Error(), rule) {
-			t.Errorf("want %s, got %v", rule, err)
+		f.TBS = spoil(f)
+		for range 2 { // what is refused is not remembered
+			if err := m.lint.check(f); err == nil || !strings.Contains(err.Error(), rule) {
+				t.Errorf("want %s, got %v", rule, err)
+			}
 		}
 	}
-	if err := m.lint.check([]byte{0x30, 0}, m.signing.identifier); err == nil {
+	f, err := m.draft(csr, fleet.Device{ID: "dev-1"}, time.Now(), m.Lifetime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.TBS = []byte{0x30, 0}
+	if err := m.lint.check(f); err == nil {
 		t.Error("an empty draft passed")
+	}
+}
+
+// TestShape has drafts of one kind share a shape, and whatever a rule could
+// see differ.
+func TestShape(t *testing.T) {
+	m, csr := fitted(t)
+	draft := func(csr *CSR, id string, lifetime time.Duration) *Draft {
+		f, err := m.draft(csr, fleet.Device{ID: id}, time.Now().Add(-time.Duration(len(id))*time.Hour), lifetime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	fresh := func() *CSR {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := csr.WithKey(key.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return other
+	}
+	csr, other := fresh(), fresh()
+	base := draft(csr, "gateway-0001", m.Lifetime)
+	for len(base.Serial.Bytes()) != 16 || base.Serial.Bit(127) == 1 {
+		base = draft(csr, "gateway-0001", m.Lifetime) // the length of a serial number is part of the shape
+	}
+	same := func(f func() *Draft) bool {
+		for range 50 {
+			if f().shape() == base.shape() {
+				return true
+			}
+		}
+		return false
+	}
+	if csr.KeyType != P256 {
+		t.Fatalf("the test's key is %s", csr.KeyType)
+	}
+	if !same(func() *Draft { return draft(csr, "gateway-0001", m.Lifetime) }) || !same(func() *Draft { return draft(other, "gateway-9999", m.Lifetime-time.Minute) }) {
+		t.Error("drafts of one kind differ in shape")
+	}
+	rsa, err := specimenKey(RSA, m.RSABits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range map[string]func() *Draft{
+		"another length of id":  func() *Draft { return draft(csr, "gateway-00011", m.Lifetime) },
+		"an id of other signs":  func() *Draft { return draft(csr, "gateway_0001", m.Lifetime) },
+		"another kind of key":   func() *Draft { return draft(rsa, "gateway-0001", m.Lifetime) },
+		"one changed extension": func() *Draft { f := draft(csr, "gateway-0001", m.Lifetime); f.TBS[len(f.TBS)-1] ^= 1; return f },
+	} {
+		if same(f) {
+			t.Errorf("%s has the same shape", name)
+		}
+	}
+}
+
+// TestSignaturesAreSampled has every signature verified that did not come from a
+// key in our own memory, and the first and each 64th of those that did.
+func TestSignaturesAreSampled(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote := struct{ crypto.Signer }{key}
+	for name, story := range map[string]struct {
+		issuer Issuer
+		want   int
+	}{
+		"in memory": {&Local{signer: key}, 3},
+		"remote":    {&Local{signer: remote}, 130},
+		"upstream":  {&Upstream{}, 130},
+	} {
+		a, verified := &Authority{issuer: story.issuer}, 0
+		for range 130 {
+			if a.due(a.signed.Add(1)) {
+				verified++
+			}
+		}
+		if verified != story.want {
+			t.Errorf("%s: %d of 130 verified, want %d", name, verified, story.want)
+		}
 	}
 }
 

@@ -24,12 +24,12 @@ const maxField = 200
 
 // validID is what a device id may look like: it ends in certificates, SPIFFE
 // IDs and paths, so it starts with a letter or digit and has no white space.
-var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
+var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$`)
 
 // CheckID returns an error that says what is wrong with a device id, or nil.
 func CheckID(id string) error {
 	if !validID.MatchString(id) {
-		return errors.New("a device id has 1 to 128 characters A-Z a-z 0-9 . _ : - and starts with a letter or digit")
+		return errors.New("a device id has 1 to 64 characters A-Z a-z 0-9 . _ : - and starts with a letter or digit")
 	}
 	return nil
 }
