@@ -44,7 +44,7 @@ func main() {
 	flag.IntVar(&o.C, "c", 32, "clients at once")
 	flag.IntVar(&o.Rounds, "rounds", 3, "rounds of floor and product in turn")
 	flag.IntVar(&o.Rate, "rate", 100, "enrolments per second of the open loop")
-	flag.DurationVar(&o.Open, "open", 10*time.Second, "length of one open-loop run")
+	flag.DurationVar(&o.Open, "open", 4*time.Second, "length of one open-loop run")
 	flag.IntVar(&o.Certs, "certs", 20000, "certificates issued for the figures on memory, disk and start")
 	flag.StringVar(&o.Only, "only", "", "one of fresh, factory, kept, renew, open, size")
 	flag.BoolVar(&o.NoVerify, "floor-noverify", false, "measure the floor that does not verify its own signature, too")
