@@ -116,7 +116,6 @@ func (db *DB) closePools() error {
 			errs = append(errs, pool.Close())
 		}
 	}
-	db.packer.close()
 	return errors.Join(errs...)
 }
 
