@@ -172,13 +172,14 @@ func (h *house) openDoors(context.Context) error {
 	if err != nil {
 		return err
 	}
+	limiter := h.config.limiter()
 	h.est = &est.Door{
 		Enroller: &enroll.Enroller{
 			Profiles: profiles, Default: h.config.Default,
 			Register: register, Tokens: tokens, Anchors: anchors, Waiting: waiting,
 			CA: h.authority, Policy: h.policy, Now: time.Now,
 		},
-		Chain: h.authority.Chain, Log: h.log, Limiter: est.NewLimiter(h.config.estLimits()), Observe: h.metrics.est,
+		Chain: h.authority.Chain, Log: h.log, Limiter: limiter, Observe: h.metrics.est,
 	}
 	h.console, err = console.New(console.Config{
 		Policy: h.policy, Operators: pool,

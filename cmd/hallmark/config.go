@@ -14,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/hallmark-pki/hallmark/enroll/est"
+	"github.com/hallmark-pki/hallmark/internal/limit"
 )
 
 // Config is config.yaml. Relative paths are relative to the data directory.
@@ -57,13 +58,15 @@ type LogConfig struct {
 	Level  string `yaml:"level"`  // debug, info, warn or error. Default info
 }
 
-// LimitsConfig bounds what strangers can cost us. Only refusals and
-// unauthenticated work are counted: a whole factory line enrols behind one address.
+// LimitsConfig bounds what strangers can cost us. Rates count refusals only, at
+// EST and at the API together: a whole factory line enrols behind one address,
+// and some clients (libest) are refused once before each enrolment, because they
+// ask without credentials first.
 type LimitsConfig struct {
 	Rates         *bool   `yaml:"rates"`          // rate limits on. Default true
-	SourceRate    float64 `yaml:"source_rate"`    // refusals per second of one address. Default 10
-	SourceBurst   int     `yaml:"source_burst"`   // refusals of one address at once. Default 1000
-	IdentityRate  float64 `yaml:"identity_rate"`  // refusals per second of one identity. Default 1
+	SourceRate    float64 `yaml:"source_rate"`    // refusals per second of one address (or IPv6 /64). Default 50
+	SourceBurst   int     `yaml:"source_burst"`   // refusals of one address at once. Default 2000
+	IdentityRate  float64 `yaml:"identity_rate"`  // refusals per second of one client certificate, or of one user name from one address. Default 2
 	IdentityBurst int     `yaml:"identity_burst"` // refusals of one identity at once. Default 200
 	Connections   int     `yaml:"connections"`    // open at once, per listener. Default 4096
 	Requests      int     `yaml:"requests"`       // in work at once; more are answered 503. Default 512
@@ -180,10 +183,24 @@ func (c *Config) check() error {
 			return fmt.Errorf("profiles: %q: %w", name, err)
 		}
 	}
+	if l := c.Limits; l.SourceRate < 0 || l.SourceBurst < 0 || l.IdentityRate < 0 || l.IdentityBurst < 0 {
+		return errors.New("limits: rates and bursts are not negative; rates: false switches them off")
+	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		return fmt.Errorf("log.format: %q is neither text nor json", c.Log.Format)
 	}
 	return nil
+}
+
+// limiter counts refusals as configured; nil if rate limits are off.
+func (c *Config) limiter() *limit.Limiter {
+	l := c.Limits
+	if l.Rates != nil && !*l.Rates {
+		return nil
+	}
+	return limit.New(limit.Config{
+		SourceRate: l.SourceRate, SourceBurst: l.SourceBurst, IdentityRate: l.IdentityRate, IdentityBurst: l.IdentityBurst,
+	})
 }
 
 // path makes a path of the configuration absolute.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/enroll"
-	"github.com/hallmark-pki/hallmark/enroll/est"
 )
 
 // caProfiles are the configured profiles as the authority takes them.
@@ -91,13 +90,4 @@ func (c *Config) enrollProfiles(issuer *x509.Certificate) (map[string]*enroll.Pr
 		}
 	}
 	return profiles, nil
-}
-
-// estLimits are the configured rate limits as the EST door takes them.
-func (c *Config) estLimits() est.Limits {
-	l := c.Limits
-	return est.Limits{
-		Off:        l.Rates != nil && !*l.Rates,
-		SourceRate: l.SourceRate, SourceBurst: l.SourceBurst, IdentityRate: l.IdentityRate, IdentityBurst: l.IdentityBurst,
-	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/internal/fault"
+	"github.com/hallmark-pki/hallmark/internal/limit"
 )
 
 // Door serves EST. Its fields are set before the first request and not changed after.
@@ -24,7 +25,7 @@ type Door struct {
 	Enroller *enroll.Enroller
 	Chain    func() []*x509.Certificate // what cacerts gives out: the issuing authority first, the root last
 	Log      *slog.Logger
-	Limiter  *Limiter                                            // nil: no limits
+	Limiter  *limit.Limiter                                      // nil: no limits
 	Observe  func(operation string, status int, d time.Duration) // told of each answer, for metrics; may be nil
 }
 

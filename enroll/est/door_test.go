@@ -28,6 +28,7 @@ import (
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/enroll/est"
 	"github.com/hallmark-pki/hallmark/internal/cms"
+	"github.com/hallmark-pki/hallmark/internal/limit"
 )
 
 // door is an EST door on real TLS. What stands behind it is only as much as
@@ -389,7 +390,7 @@ func TestCSRAttributesOfProfiles(t *testing.T) {
 }
 
 func TestRateLimit(t *testing.T) {
-	d := open(t, 2, func(d *est.Door) { d.Limiter = est.NewLimiter(est.Limits{IdentityBurst: 3, IdentityRate: 0.01}) })
+	d := open(t, 2, func(d *est.Door) { d.Limiter = limit.New(limit.Config{IdentityBurst: 3, IdentityRate: 0.01}) })
 	ask := func(user string) *http.Response {
 		request, _ := http.NewRequest("POST", d.URL+"/.well-known/est/simpleenroll", strings.NewReader("{}"))
 		request.SetBasicAuth(user, "token")

@@ -10,6 +10,7 @@ import (
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/internal/cms"
+	"github.com/hallmark-pki/hallmark/internal/limit"
 )
 
 // caCerts gives out the certificates to trust (RFC 7030, Section 4.1).
@@ -64,7 +65,7 @@ func (d *Door) enroll(operation enroll.Operation) func(*call) error {
 func (d *Door) request(c *call, operation enroll.Operation) (enroll.Request, error) {
 	proof := proofOf(c.r)
 	c.identity = identityOf(c.source, &proof)
-	if wait, ok := d.Limiter.allow(c); !ok {
+	if wait, ok := d.Limiter.Allow(c.source, c.identity); !ok {
 		return enroll.Request{}, tooMany(wait)
 	}
 	request := enroll.Request{
@@ -96,6 +97,18 @@ func proofOf(r *http.Request) enroll.Proof {
 	p := enroll.Proof{Chain: r.TLS.PeerCertificates}
 	p.User, p.Password, p.HasBasic = r.BasicAuth()
 	return p
+}
+
+// identityOf is whom refusals are counted against besides the source; empty if
+// nobody is named.
+func identityOf(source string, p *enroll.Proof) string {
+	switch {
+	case len(p.Chain) > 0:
+		return limit.Certificate(p.Chain[0].Raw)
+	case p.User != "":
+		return limit.User(source, p.User)
+	}
+	return ""
 }
 
 func (d *Door) issued(c *call, certificate *ca.Certificate) {

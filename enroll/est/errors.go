@@ -90,7 +90,7 @@ func (d *Door) refuse(c *call, err error) {
 		ref = c.id
 	}
 	if status >= 400 && status < 500 && status != http.StatusTooManyRequests {
-		d.Limiter.charge(c)
+		d.Limiter.Charge(c.source, c.identity)
 	}
 	d.log(c, status, ref, err)
 	contentType, body := errorBody(c.r, status, f, ref)

@@ -23,6 +23,7 @@ const (
 	leaf     = "what it does is an event of the record"
 	permit   = "its verbs take a Permit or a Grant"
 	register = "its subject is a device of the register"
+	refusals = "who is refused too often has to wait"
 )
 
 // plan is the import plan: docs/architecture.md in a form that fails.
@@ -31,6 +32,7 @@ var plan = map[string]room{
 	"internal/cms":   {level: 0},
 	"internal/estclient": {level: 0, imports: map[string]string{
 		"internal/cms": "answers are certs-only CMS"}},
+	"internal/limit":    {level: 0}, // one count of refusals for all doors
 	"internal/archtest": {level: 0},
 	"internal/bench":    {level: 0}, // measures the built binary from outside
 	"internal/housetest": {level: 1, imports: map[string]string{ // runs the built binaries
@@ -59,7 +61,8 @@ var plan = map[string]room{
 
 	"enroll/est": {level: 5, imports: map[string]string{
 		"enroll": "turns the protocol into an enroll.Request", "ca": "parses the CSR, answers the certificate",
-		"internal/cms": "answers are certs-only CMS", "internal/fault": "translates errors at the door"}},
+		"internal/cms": "answers are certs-only CMS", "internal/fault": "translates errors at the door",
+		"internal/limit": refusals}},
 	"console": {level: 5, imports: map[string]string{
 		"enroll": "operators manage tokens, anchors and held requests", "ca": "operators look at certificates",
 		"fleet": "operators manage devices", "policy": "asks for every Permit",
@@ -75,7 +78,7 @@ var plan = map[string]room{
 		"enroll/est": "mounts the door", "console": "mounts the door", "store": "opens the database",
 		"enroll": "builds the room", "ca": "builds the room", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
 		"policy": "builds the enforcement point", "policy/rego": "loads the rules",
-		"audit": "runs the sequencer; verifies offline"}},
+		"audit": "runs the sequencer; verifies offline", "internal/limit": "builds the one that the doors share"}},
 	"cmd/hallmark-device": {level: 7, imports: map[string]string{
 		"internal/estclient": "speaks EST"}},
 }
@@ -108,7 +111,7 @@ var guests = map[string]guest{
 	"golang.org/x/crypto/cryptobyte":      {why: "builds and reads DER; of the Go project"},
 	"golang.org/x/sync":                   {why: "errgroup; of the Go project"},
 	"golang.org/x/text/unicode/norm":      {rooms: []string{"ca"}, why: "compares names as RFC 5280, Section 7.1 asks"},
-	"golang.org/x/time":                   {rooms: []string{"enroll/est", "console", "cmd/hallmark"}, why: "rate limits at the doors"},
+	"golang.org/x/time":                   {rooms: []string{"internal/limit"}, why: "token buckets"},
 	"golang.org/x/net/netutil":            {rooms: []string{"cmd/hallmark"}, why: "bounds connections per listener"},
 	"golang.org/x/net/http2":              {rooms: []string{}, tests: []string{"enroll/est", "cmd/hallmark"}, why: "abuses HTTP/2 in tests"},
 }
