@@ -26,6 +26,7 @@ import (
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
+	"github.com/hallmark-pki/hallmark/internal/limit"
 	"github.com/hallmark-pki/hallmark/policy"
 )
 
@@ -44,9 +45,17 @@ type Config struct {
 	Record    Record
 	Backup    Backup
 
-	Now    func() time.Time // nil means time.Now
-	Logger *slog.Logger     // nil means slog.Default
+	Limiter *limit.Limiter                  // counts refusals, together with other doors; nil: no limits
+	Now     func() time.Time                // nil means time.Now
+	Logger  *slog.Logger                    // nil means slog.Default
+	Observe func(action string, status int) // told of each answer, for metrics; may be nil. See Public and None
 }
+
+// Names of what is no policy action, for Observe.
+const (
+	Public = "public" // the part of the audit log that anybody may read
+	None   = "none"   // a path or a method that there is not
+)
 
 // Record is what the door reads from the record. Journal entries that the
 // sequencer has not reached yet have Index -1.
@@ -93,7 +102,7 @@ func New(config Config) (*Console, error) {
 		c.mux.HandleFunc(rt.method+" "+rt.pattern, c.serve(rt))
 	}
 	for _, rt := range publicRoutes {
-		c.mux.HandleFunc(rt.method+" "+rt.pattern, c.servePublic(rt))
+		c.mux.HandleFunc(rt.method+" "+rt.pattern, c.open(Public, rt.answer))
 	}
 	c.mux.HandleFunc("/", c.nowhere)
 	return c, nil
@@ -107,7 +116,7 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.Set("X-Content-Type-Options", "nosniff")
 	if path.Clean(r.URL.Path) != r.URL.Path { // ServeMux would redirect to what it takes the path for
-		c.fail(w, r, errNoSuchPath)
+		c.none(w, r, errNoSuchPath)
 		return
 	}
 	c.mux.ServeHTTP(w, r)
@@ -134,21 +143,17 @@ type call struct {
 func (c *Console) serve(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
-		a, err := c.walk(w, r, rt)
-		if err != nil {
-			c.fail(w, r, err)
-			return
+		var a answer
+		caller, err := c.meet(r)
+		if err == nil {
+			a, err = c.walk(w, r, rt, caller)
 		}
-		c.write(w, r, a)
+		c.settle(w, r, string(rt.action), caller, a, err)
 	}
 }
 
-// walk is the whole life of a call: authenticate, understand, decide, do.
-func (c *Console) walk(w http.ResponseWriter, r *http.Request, rt route) (answer, error) {
-	caller, err := c.authenticate(r.TLS)
-	if err != nil {
-		return answer{}, err
-	}
+// walk is the rest of a call's life, once its caller is known: understand, decide, do.
+func (c *Console) walk(w http.ResponseWriter, r *http.Request, rt route, caller operator) (answer, error) {
 	// A browser that holds the operator's certificate sends it along with requests
 	// that a foreign page makes.
 	if err := c.origin.Check(r); err != nil {

@@ -30,6 +30,7 @@ var exactStatuses = map[string]int{
 	codeMethod:    http.StatusMethodNotAllowed,
 	codeTooLarge:  http.StatusRequestEntityTooLarge,
 	codeMediaType: http.StatusUnsupportedMediaType,
+	codeTooMany:   http.StatusTooManyRequests,
 }
 
 // Codes of failures that belong to HTTP and not to a room.
@@ -37,6 +38,7 @@ const (
 	codeMethod    = "method_not_allowed"
 	codeTooLarge  = "body_too_large"
 	codeMediaType = "unsupported_media_type"
+	codeTooMany   = "rate_limited"
 )
 
 // Problem is the body of every answer that is not a success (RFC 9457).
@@ -71,9 +73,8 @@ func problem(err error, requestID string) Problem {
 	return p
 }
 
-// fail logs an error and answers it: the only place of this door that does either.
-func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) {
-	p := problem(err, w.Header().Get(requestIDHeader))
+// fail logs an error and answers with its problem: the only place of this door that does either.
+func (c *Console) fail(w http.ResponseWriter, r *http.Request, p Problem, err error) {
 	level := slog.LevelInfo
 	if p.Status >= 500 && r.Context().Err() == nil { // a caller who has gone away is no failure of ours
 		level = slog.LevelError

@@ -20,7 +20,7 @@ func answered(t *testing.T, err error) (*httptest.ResponseRecorder, Problem, str
 	c := &Console{Config: Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}}
 	w := httptest.NewRecorder()
 	w.Header().Set(requestIDHeader, "r1")
-	c.fail(w, httptest.NewRequest("GET", "/api/v1/x", nil), err)
+	c.settle(w, httptest.NewRequest("GET", "/api/v1/x", nil), None, operator{}, answer{}, err)
 	var p Problem
 	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package console
 
 import (
 	"net/http"
-	"sort"
 	"strings"
 	"time"
 
@@ -72,37 +71,38 @@ var publicRoutes = []publicRoute{
 	{"GET", "/log/tile/{path...}", (*Console).hashTile},
 }
 
-func (c *Console) servePublic(rt publicRoute) http.HandlerFunc {
+// open answers where nobody has to say who they are.
+func (c *Console) open(action string, do func(*Console, *http.Request) (answer, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		a, err := rt.answer(c, r)
-		if err != nil {
-			c.fail(w, r, err)
-			return
+		var a answer
+		err := c.patience(callerIP(r), "")
+		if err == nil {
+			a, err = do(c, r)
 		}
-		c.write(w, r, a)
+		c.settle(w, r, action, operator{}, a, err)
 	}
+}
+
+// none answers a call that no route is for.
+func (c *Console) none(w http.ResponseWriter, r *http.Request, err error) {
+	c.open(None, func(*Console, *http.Request) (answer, error) { return answer{}, err })(w, r)
 }
 
 var errNoSuchPath = fault.New(fault.NotFound, "no_such_path", "there is nothing at this path")
 
 // nowhere answers what no route does: 405 if another method would do, else 404.
 func (c *Console) nowhere(w http.ResponseWriter, r *http.Request) {
-	allowed := map[string]bool{}
-	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
+	var methods []string
+	for _, method := range []string{"DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"} {
 		other := &http.Request{Method: method, URL: r.URL, Host: r.Host}
 		if _, pattern := c.mux.Handler(other); pattern != "/" {
-			allowed[method] = true
+			methods = append(methods, method)
 		}
 	}
-	if len(allowed) == 0 {
-		c.fail(w, r, errNoSuchPath)
+	if len(methods) == 0 {
+		c.none(w, r, errNoSuchPath)
 		return
 	}
-	methods := make([]string, 0, len(allowed))
-	for method := range allowed {
-		methods = append(methods, method)
-	}
-	sort.Strings(methods)
 	w.Header().Set("Allow", strings.Join(methods, ", ")) // RFC 9110, Section 15.5.6
-	c.fail(w, r, fault.New(fault.Malformed, codeMethod, "this path does not take "+printable(r.Method)))
+	c.none(w, r, fault.New(fault.Malformed, codeMethod, "this path does not take "+printable(r.Method)))
 }

@@ -185,6 +185,7 @@ func (h *house) openDoors(context.Context) error {
 		Policy: h.policy, Operators: pool,
 		Fleet: register, Tokens: tokens, Anchors: anchors, Requests: waiting,
 		Authority: h.authority, Log: h.auditLog, Record: h.db, Backup: h.backup(), Logger: h.log,
+		Limiter: limiter, Observe: h.metrics.called,
 	})
 	return err
 }

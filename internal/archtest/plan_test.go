@@ -66,7 +66,7 @@ var plan = map[string]room{
 	"console": {level: 5, imports: map[string]string{
 		"enroll": "operators manage tokens, anchors and held requests", "ca": "operators look at certificates",
 		"fleet": "operators manage devices", "policy": "asks for every Permit",
-		"audit": "serves the record", "internal/fault": "translates errors at the door"}},
+		"audit": "serves the record", "internal/fault": "translates errors at the door", "internal/limit": refusals}},
 	"store": {level: 5, imports: map[string]string{
 		"ca": "implements its Store", "enroll": "implements its stores", "fleet": "implements its Store",
 		"audit": "implements its Store and Journal", "internal/fault": faults}},

@@ -1,0 +1,76 @@
+package console
+
+import (
+	"net/http"
+
+	"github.com/hallmark-pki/hallmark/internal/fault"
+	"github.com/hallmark-pki/hallmark/internal/limit"
+)
+
+// meet authenticates the caller of a route, unless they have been refused too
+// often. A stranger answers for the address, too; operators answer for their
+// certificate alone, so that nobody who shares an address with them, or with the
+// proxy before them, can lock them out.
+func (c *Console) meet(r *http.Request) (operator, error) {
+	identity := identityOf(r)
+	if err := c.patience("", identity); err != nil { // before any signature of a chain is checked
+		return operator{}, err
+	}
+	caller, err := c.authenticate(r.TLS)
+	if err != nil {
+		if busy := c.patience(callerIP(r), identity); busy != nil {
+			err = busy
+		}
+		return operator{}, err
+	}
+	return caller, nil
+}
+
+// patience returns an error that says when to come back, if there were too many refusals.
+func (c *Console) patience(source, identity string) error {
+	wait, ok := c.Limiter.Allow(source, identity)
+	if ok {
+		return nil
+	}
+	f := fault.New(fault.Busy, codeTooMany, "too many refused requests; wait before the next")
+	f.After = wait
+	return f
+}
+
+// settle ends every call of this door: it counts, and answers.
+func (c *Console) settle(w http.ResponseWriter, r *http.Request, action string, caller operator, a answer, err error) {
+	status, p := a.status, Problem{}
+	if err != nil {
+		p = problem(err, w.Header().Get(requestIDHeader))
+		status = p.Status
+	}
+	c.charge(r, caller, status)
+	if c.Observe != nil {
+		c.Observe(action, status)
+	}
+	if err != nil {
+		c.fail(w, r, p, err)
+		return
+	}
+	c.write(w, r, a)
+}
+
+// charge counts a refusal: of a stranger whatever is the stranger's fault, of an
+// operator what policy denied. An operator's slip of the pen is none.
+func (c *Console) charge(r *http.Request, caller operator, status int) {
+	switch {
+	case status < 400 || status >= 500 || status == http.StatusTooManyRequests:
+	case caller.name == "":
+		c.Limiter.Charge(callerIP(r), identityOf(r))
+	case status == http.StatusForbidden:
+		c.Limiter.Charge("", identityOf(r))
+	}
+}
+
+// identityOf is the caller's certificate as the limits know it; empty without one.
+func identityOf(r *http.Request) string {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return ""
+	}
+	return limit.Certificate(r.TLS.PeerCertificates[0].Raw)
+}
