@@ -27,11 +27,10 @@ func operatorCommands() []*cobra.Command {
 
 // connection is how a command reaches the server, and how it prints: the flags that every noun has.
 type connection struct {
-	dir             string
-	server          string
-	ca, cert, key   string
-	output          string
-	defaultOperator bool // neither --cert nor --key was given
+	dir           string
+	server        string
+	ca, cert, key string
+	output        string
 }
 
 // noun makes the command that the verbs of one noun hang under.

@@ -30,15 +30,15 @@ func run(args []string) int {
 	root := rootCommand()
 	root.SetArgs(args)
 	err := root.Execute()
-	var wrong usageError
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case errors.As(err, &wrong), strings.HasPrefix(err.Error(), "unknown command"):
-		fmt.Fprintf(os.Stderr, "hallmark: %v\n", err)
-		return 2
 	}
 	fmt.Fprintf(os.Stderr, "hallmark: %v\n", err)
+	_, wrong := errors.AsType[usageError](err)
+	// The commands that cobra brings along, such as completion, have errors of their own.
+	if wrong || strings.HasPrefix(err.Error(), "unknown command") {
+		return 2
+	}
 	return 1
 }
 
