@@ -13,12 +13,12 @@ import (
 // proxy before them, can lock them out.
 func (c *Console) meet(r *http.Request) (operator, error) {
 	identity := identityOf(r)
-	if err := c.patience("", identity); err != nil { // before any signature of a chain is checked
+	if err := c.throttle("", identity); err != nil { // before any signature of a chain is checked
 		return operator{}, err
 	}
 	caller, err := c.authenticate(r.TLS)
 	if err != nil {
-		if busy := c.patience(callerIP(r), identity); busy != nil {
+		if busy := c.throttle(callerIP(r), identity); busy != nil {
 			err = busy
 		}
 		return operator{}, err
@@ -26,8 +26,8 @@ func (c *Console) meet(r *http.Request) (operator, error) {
 	return caller, nil
 }
 
-// patience returns an error that says when to come back, if there were too many refusals.
-func (c *Console) patience(source, identity string) error {
+// throttle returns an error that says when to come back, if there were too many refusals.
+func (c *Console) throttle(source, identity string) error {
 	wait, ok := c.Limiter.Allow(source, identity)
 	if ok {
 		return nil

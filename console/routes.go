@@ -75,7 +75,7 @@ var publicRoutes = []publicRoute{
 func (c *Console) open(action string, do func(*Console, *http.Request) (answer, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var a answer
-		err := c.patience(callerIP(r), "")
+		err := c.throttle(callerIP(r), "")
 		if err == nil {
 			a, err = do(c, r)
 		}
