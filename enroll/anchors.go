@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/hallmark-pki/hallmark/internal/fault"
@@ -20,6 +21,8 @@ type Anchors struct {
 	Store AnchorStore
 	Own   []*x509.Certificate // our own authorities, which never vouch for a factory certificate
 	Now   func() time.Time
+
+	parsed sync.Map // id → *x509.Certificate: an anchor is read anew for each request, but parsed once
 }
 
 // Parse reads the certificates of a PEM or DER file as anchors of one profile
@@ -113,9 +116,9 @@ func (a *Anchors) verify(ctx context.Context, profile string, chain []*x509.Cert
 	}
 	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
 	for i := range anchors {
-		c, err := x509.ParseCertificate(anchors[i].DER)
+		c, err := a.parse(&anchors[i])
 		if err != nil {
-			return "", fmt.Errorf("reading anchor %s: %w", anchors[i].ID, err)
+			return "", err
 		}
 		roots.AddCert(c)
 	}
@@ -131,6 +134,20 @@ func (a *Anchors) verify(ctx context.Context, profile string, chain []*x509.Cert
 	top := verified[0][len(verified[0])-1]
 	id := sha256.Sum256(top.Raw)
 	return hex.EncodeToString(id[:]), nil
+}
+
+// parse returns the anchor's certificate. The id is its digest, so what has been
+// parsed under it cannot have changed.
+func (a *Anchors) parse(anchor *Anchor) (*x509.Certificate, error) {
+	if c, ok := a.parsed.Load(anchor.ID); ok {
+		return c.(*x509.Certificate), nil
+	}
+	c, err := x509.ParseCertificate(anchor.DER)
+	if err != nil {
+		return nil, fmt.Errorf("reading anchor %s: %w", anchor.ID, err)
+	}
+	a.parsed.Store(anchor.ID, c)
+	return c, nil
 }
 
 func untrusted(err error) error {

@@ -88,6 +88,7 @@ func (db *DB) commitLoop() {
 			batch = db.gather(batch)
 			db.commit(batch)
 			db.committer.turn <- struct{}{}
+			db.folder.committed(len(batch))
 			dirty = true
 			quiet.Reset(idle)
 		}

@@ -44,7 +44,8 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	db.readers.SetMaxIdleConns(sqliteReaders)
 	db.committer = newWriter(db)
 	db.changer, db.sequencer = db.committer, db.committer
-	return nil
+	db.folder, err = newFolder(path)
+	return err
 }
 
 // createFile makes an empty database file that only its owner may read. SQLite

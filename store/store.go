@@ -65,7 +65,8 @@ type DB struct {
 	workers sync.WaitGroup
 	once    sync.Once
 	packer  *packer
-	path    string // of the embedded database
+	path    string  // of the embedded database
+	folder  *folder // of the embedded database
 }
 
 // Open opens the database, creates it if it is not there, and brings its
@@ -91,6 +92,9 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		return nil, errors.Join(err, db.closePools())
 	}
 	db.workers.Go(db.commitLoop)
+	if db.folder != nil {
+		db.workers.Go(db.foldLoop)
+	}
 	return db, nil
 }
 
@@ -111,7 +115,11 @@ func (db *DB) Close() error {
 
 func (db *DB) closePools() error {
 	var errs []error
-	for _, pool := range []*sql.DB{db.readers, db.writers} {
+	pools := []*sql.DB{db.readers, db.writers} // SQLite folds its log when the last of them closes
+	if db.folder != nil {
+		pools = append(pools, db.folder.conn)
+	}
+	for _, pool := range pools {
 		if pool != nil {
 			errs = append(errs, pool.Close())
 		}

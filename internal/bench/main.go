@@ -40,7 +40,7 @@ func main() {
 	var floorAddr, floorDir, floorMakers string
 	flag.StringVar(&o.Hallmark, "hallmark", "bin/hallmark", "the `binary` to measure; empty measures the floor alone")
 	flag.StringVar(&o.Dir, "dir", "", "`directory` for the servers' data (its disk is what is measured)")
-	flag.IntVar(&o.N, "n", 2000, "enrolments per round and scenario")
+	flag.IntVar(&o.N, "n", 5000, "enrolments per round and scenario")
 	flag.IntVar(&o.C, "c", 32, "clients at once")
 	flag.IntVar(&o.Rounds, "rounds", 3, "rounds of floor and product in turn")
 	flag.IntVar(&o.Rate, "rate", 100, "enrolments per second of the open loop")
