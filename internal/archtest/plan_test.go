@@ -113,5 +113,5 @@ var guests = map[string]guest{
 	"golang.org/x/text/unicode/norm":      {rooms: []string{"ca"}, why: "compares names as RFC 5280, Section 7.1 asks"},
 	"golang.org/x/time":                   {rooms: []string{"internal/limit"}, why: "token buckets"},
 	"golang.org/x/net/netutil":            {rooms: []string{"cmd/hallmark"}, why: "bounds connections per listener"},
-	"golang.org/x/net/http2":              {rooms: []string{}, tests: []string{"enroll/est", "cmd/hallmark"}, why: "abuses HTTP/2 in tests"},
+	"golang.org/x/net/http2":              {rooms: []string{}, tests: []string{"internal/housetest"}, why: "abuses HTTP/2 in tests"},
 }
