@@ -28,6 +28,7 @@ type caller struct {
 	Anchor      string            // id of the anchor (byIDevID)
 	IDevID      *x509.Certificate // the factory certificate (byIDevID)
 	Certificate *ca.Certificate   // the certificate of ours, Parsed set (byCertificate)
+	found       *fleet.Device     // the register's entry, where finding out who asks has read it already
 }
 
 func (c *caller) describe() policy.Properties {
@@ -127,16 +128,17 @@ func (e *Enroller) byIDevID(ctx context.Context, v *visit) (caller, error) {
 	if name == "" {
 		return caller{}, fault.New(fault.Denied, "idevid_nameless", "the factory certificate names no device: its subject has neither serialNumber nor CN")
 	}
+	c := caller{Device: name, Method: byIDevID, Anchor: anchor, IDevID: leaf}
 	device, err := e.Register.Find(ctx, name)
 	switch {
 	case err == nil:
-		name = device.ID
+		c.Device, c.found = device.ID, &device
 	case !fault.Is(err, fault.NotFound):
 		return caller{}, err
 	case fleet.CheckID(name) != nil:
 		return caller{}, fault.New(fault.Denied, "device_unknown", "the device is not in the register, and the name in its factory certificate cannot be a device id")
 	}
-	return caller{Device: name, Method: byIDevID, Anchor: anchor, IDevID: leaf}, nil
+	return c, nil
 }
 
 func checkValidity(from, until, at time.Time) error {

@@ -15,7 +15,7 @@ func (e *Enroller) TurnAway(ctx context.Context, r Request, cause error) error {
 	if v.caller, err = e.authenticate(ctx, v); err != nil {
 		return cause
 	}
-	if v.device, v.known, err = e.lookUp(ctx, v.caller.Device); err != nil {
+	if v.device, v.known, err = e.lookUp(ctx, &v.caller); err != nil {
 		return err
 	}
 	return e.refuse(ctx, v, cause)

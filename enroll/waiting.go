@@ -20,6 +20,10 @@ const heldFor = 7 * 24 * time.Hour
 // defaultRetryAfter is what a held device is told to wait where its profile says nothing.
 const defaultRetryAfter = 30 * time.Second
 
+// maxPending is how many requests of one device may wait at once: a device that
+// makes a new key for every try would fill the operators' list.
+const maxPending = 20
+
 // Waiting are the enrolments that policy holds for a person.
 type Waiting struct {
 	Store HeldStore
@@ -104,6 +108,9 @@ func (w *Waiting) hold(ctx context.Context, v *visit, d *policy.Decision) error 
 		h.Reasons = append(h.Reasons, r.Code)
 		says = r.Detail
 	}
+	if err := w.checkRoom(ctx, &h); err != nil {
+		return err
+	}
 	event, err := d.Held(policy.Properties{"request": map[string]any{"key_sha256": h.KeyHash, "profile": h.Profile}})
 	if err != nil {
 		return err
@@ -118,6 +125,27 @@ func (w *Waiting) hold(ctx context.Context, v *visit, d *policy.Decision) error 
 	}
 	return &fault.Error{Kind: fault.Held, Code: "held", After: after, Ref: d.ID().String(),
 		Says: fmt.Sprintf("%s (request %s)", says, standing.ID)}
+}
+
+// checkRoom refuses a new request of a device that has too many waiting.
+func (w *Waiting) checkRoom(ctx context.Context, h *Held) error {
+	waiting, err := w.Store.HeldRequests(ctx, HeldFilter{State: Pending, Device: h.Device, Limit: 1000})
+	if err != nil {
+		return err
+	}
+	live := 0
+	for _, other := range waiting {
+		if other.Key == h.Key {
+			return nil // the same request once more
+		}
+		if other.Expires.After(h.Created) {
+			live++
+		}
+	}
+	if live >= maxPending {
+		return fault.New(fault.Denied, "too_many_held", fmt.Sprintf("%d requests of this device wait for an operator already; keep the key and ask again with it", live))
+	}
+	return nil
 }
 
 // pendingKey is what makes two tries the same request: profile, device, key and

@@ -56,7 +56,7 @@ func (e *Enroller) walk(ctx context.Context, v *visit) (*ca.Certificate, error) 
 	if v.caller, err = e.authenticate(ctx, v); err != nil { // who: from a verified proof, never from the CSR
 		return nil, err
 	}
-	if v.device, v.known, err = e.lookUp(ctx, v.caller.Device); err != nil {
+	if v.device, v.known, err = e.lookUp(ctx, &v.caller); err != nil {
 		return nil, err
 	}
 	if err = v.checkTerms(); err != nil { // what the CSR claims fits who asks
@@ -74,10 +74,13 @@ func (e *Enroller) walk(ctx context.Context, v *visit) (*ca.Certificate, error) 
 
 // lookUp finds the device in the register. One that is not there is not
 // refused here: whether a stranger may be admitted is for policy to say.
-func (e *Enroller) lookUp(ctx context.Context, id string) (fleet.Device, bool, error) {
-	device, err := e.Register.Device(ctx, id)
+func (e *Enroller) lookUp(ctx context.Context, c *caller) (fleet.Device, bool, error) {
+	if c.found != nil {
+		return *c.found, true, nil
+	}
+	device, err := e.Register.Device(ctx, c.Device)
 	if fault.Is(err, fault.NotFound) {
-		return fleet.Device{ID: id}, false, nil
+		return fleet.Device{ID: c.Device}, false, nil
 	}
 	return device, err == nil, err
 }

@@ -151,6 +151,21 @@ func TestAHeldRequestIsIssuedAfterApproval(t *testing.T) {
 	}
 }
 
+// A device that makes a new key for every try does not fill the operators' list.
+func TestHeldRequestsAreBounded(t *testing.T) {
+	h := housetest.Start(t)
+	h.Import("gw-1")
+	setting(t, h, "hold_profiles", []string{"device"})
+	client := h.EST("gw-1", h.Token("--device", "gw-1"))
+	first := housetest.Attempt(t, client)
+	refused(t, first.Err, 202, "held")
+	for range 19 {
+		refused(t, housetest.Attempt(t, client).Err, 202, "held")
+	}
+	refused(t, housetest.Attempt(t, client).Err, 403, "too_many_held")
+	refused(t, first.Again(t, client).Err, 202, "held") // the key that waits still does
+}
+
 // setting changes one of the settings in the policy's data.json.
 func setting(t *testing.T, h *housetest.House, name string, value any) {
 	t.Helper()

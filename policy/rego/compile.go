@@ -57,13 +57,13 @@ func compile(ctx context.Context, s *sources) (*rules, error) {
 		r, err := compileRules(ctx, s)
 		done <- outcome{r, err}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, maxCompileTime)
+	limit, cancel := context.WithTimeout(ctx, maxCompileTime)
 	defer cancel()
 	select {
 	case o := <-done:
 		return o.rules, o.err
-	case <-ctx.Done():
-		return nil, Problems{{File: ".", Says: "these rules keep the compiler busy for too long: " + ctx.Err().Error()}}
+	case <-limit.Done():
+		return nil, Problems{{File: ".", Says: "these rules keep the compiler busy for too long: " + limit.Err().Error()}}
 	}
 }
 
