@@ -10,7 +10,7 @@ TESTFLAGS ?=
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo build test check bench fuzz clean
+.PHONY: help demo build test race check bench fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ build: ## bin/hallmark and bin/hallmark-device, static
 test: ## every test; installs what the tests need
 	@scripts/test-deps
 	go test -timeout 20m $(TESTFLAGS) ./...
+
+race: ## every test under the race detector (needs a C compiler)
+	@scripts/test-deps
+	CGO_ENABLED=1 go test -race -timeout 30m ./...
 
 check: ## formatting, vet, static analysis, known vulnerabilities, the import plan
 	@scripts/check-format

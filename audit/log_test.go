@@ -402,6 +402,12 @@ func TestRunReportsOnce(t *testing.T) {
 	for s := (audit.Step{}); s.Leaves == 0; s = <-steps {
 		w.log.Wake()
 	}
+	for range 500 { // Run logs after it has told of the step
+		if strings.Contains(out.String(), "grows again") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
