@@ -10,7 +10,7 @@ TESTFLAGS ?=
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo build test race check bench fuzz clean
+.PHONY: help demo build test race check bench pgo fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ check: ## formatting, vet, static analysis, known vulnerabilities, the import pl
 
 bench: build ## cost of an enrolment beside a bare EST server, memory, disk (BENCHFLAGS=-help)
 	go run ./internal/bench -hallmark bin/hallmark $(BENCHFLAGS)
+
+pgo: build ## profile the enrolment path anew, for the compiler (cmd/hallmark/default.pgo)
+	for s in fresh kept renew; do go run ./internal/bench -hallmark bin/hallmark -rounds 1 -n 10000 -only $$s -cpuprofile bin/$$s.pprof; done
+	go tool pprof -proto bin/fresh.pprof bin/kept.pprof bin/renew.pprof >cmd/hallmark/default.pgo
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz
