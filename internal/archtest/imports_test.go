@@ -30,7 +30,7 @@ func (l *listing) room() string {
 // list returns every package of the module.
 func list(t *testing.T) []*listing {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-e", "-json", module+"/...")
+	cmd := exec.Command("go", "list", "-pgo=off", "-e", "-json", module+"/...")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
