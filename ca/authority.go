@@ -75,16 +75,6 @@ func New(c Config) (*Authority, error) {
 	return a, nil
 }
 
-// Profile returns the profile of that name with its defaults filled in, nil if there is none.
-func (a *Authority) Profile(name string) *Profile {
-	m := a.moulds[name]
-	if m == nil {
-		return nil
-	}
-	p := m.Profile
-	return &p
-}
-
 // Chain returns the issuing certificate first and the root last.
 func (a *Authority) Chain() []*x509.Certificate { return a.issuer.Chain() }
 

@@ -13,10 +13,10 @@ import (
 // Operators certifies people. Its certificate is a root of its own (see Founded.OperatorCA).
 type Operators struct {
 	certificate *x509.Certificate
-	signer      crypto.Signer // nil where operators are only recognised
+	signer      crypto.Signer
 }
 
-// NewOperators returns the operators' authority. Without a signer it only recognises.
+// NewOperators returns the operators' authority. Without a signer it certifies nobody.
 func NewOperators(certificate *x509.Certificate, signer crypto.Signer) (*Operators, error) {
 	if err := checkChain([]*x509.Certificate{certificate}); err != nil {
 		return nil, err
@@ -43,19 +43,4 @@ func (o *Operators) Certify(name string, pub crypto.PublicKey, now time.Time) (*
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	return certify(t, o.certificate, pub, o.signer)
-}
-
-// Recognise returns the name of the operator whose certificate leaf is, or an
-// error of kind Unauthenticated. The peer must have proven the key (TLS does).
-func (o *Operators) Recognise(leaf *x509.Certificate, now time.Time) (string, error) {
-	roots := x509.NewCertPool()
-	roots.AddCert(o.certificate)
-	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: x509.NewCertPool(), CurrentTime: now,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
-	if err != nil || leaf.IsCA || leaf.Subject.CommonName == "" {
-		return "", fault.Wrap(fault.Unauthenticated, "operator_unknown", "the client certificate is not that of an operator of this server, or is out of date", err)
-	}
-	return leaf.Subject.CommonName, nil
 }

@@ -277,10 +277,22 @@ func settle(staging, dir string) error {
 			return err
 		}
 	}
+	if err := syncDir(dir); err != nil { // all else is on the disk before the mark that says so
+		return err
+	}
 	if err := move(rootFile); err != nil {
 		return err
 	}
-	return os.RemoveAll(staging)
+	return errors.Join(syncDir(dir), os.RemoveAll(staging))
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // tell says what was made and what to type next.

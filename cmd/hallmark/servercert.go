@@ -107,5 +107,5 @@ func replaceFile(path string, text []byte) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	return errors.Join(os.Rename(f.Name(), path), syncDir(filepath.Dir(path)))
 }
