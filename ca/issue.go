@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
@@ -22,6 +23,9 @@ type Order struct {
 	Profile string // the one asked for; the grant may name another
 	Token   string // id of the token that is used up by this; empty for none
 	Request string // id of the held request that this settles; empty for none
+
+	Attested attest.Result   // what the device proved of its key; the zero Result claims nothing
+	Outcome  *attest.Outcome // what accepted evidence leaves behind; nil where there was none
 }
 
 // Issue makes one certificate of one grant and returns when it is durable.
@@ -144,7 +148,7 @@ func fact(c *Certificate) policy.Properties {
 
 // issuance is everything that commits together.
 func (o *Order) issuance(c *Certificate, e audit.Event) Issuance {
-	i := Issuance{Certificate: c, Event: e, Token: o.Token, Request: o.Request}
+	i := Issuance{Certificate: c, Event: e, Token: o.Token, Request: o.Request, Attested: o.Outcome}
 	if o.Known {
 		i.Activate = o.Device.State == fleet.Expected
 		return i

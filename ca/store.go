@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/fleet"
 )
@@ -43,6 +44,12 @@ type Issuance struct {
 	// is not in service by now is an error of kind Denied with code
 	// device_not_in_service, and nothing is written.
 	Activate bool
+
+	// Attested is the device's bond to its TPM as it is from now on, and the evidence
+	// behind it; nil where no evidence was shown. A device that is bound to another
+	// TPM by now, and a TPM that another device is bound to, are errors of kind
+	// Denied with code ek_mismatch, and nothing is written.
+	Attested *attest.Outcome
 }
 
 // Filter selects certificates, newest first. Zero fields select everything.

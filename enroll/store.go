@@ -43,8 +43,12 @@ type TokenStore interface {
 // AnchorKind says what a trust anchor vouches for.
 type AnchorKind string
 
-// IDevID anchors vouch for factory certificates (IEEE 802.1AR).
-const IDevID AnchorKind = "idevid"
+// The kinds of anchor.
+const (
+	IDevID AnchorKind = "idevid" // vouch for factory certificates (IEEE 802.1AR)
+	EK     AnchorKind = "ek"     // vouch for endorsement keys of TPMs
+	AK     AnchorKind = "ak"     // vouch for attestation keys of TPMs
+)
 
 // Anchor is a certificate that a profile trusts to vouch for devices.
 type Anchor struct {
@@ -129,4 +133,19 @@ type Settlement struct {
 	By     string
 	Reason string
 	At     time.Time
+}
+
+// NonceStore is what exchanges that span two requests share among replicas.
+type NonceStore interface {
+	// Spend marks a nonce (by its SHA-256) as used until the time given, durably; one that is marked already is a Conflict.
+	Spend(ctx context.Context, nonce [32]byte, until time.Time) error
+
+	// Keep keeps a small body under a key until the time given, or until it is taken.
+	Keep(ctx context.Context, key [32]byte, body []byte, until time.Time) error
+
+	// Take returns the body and forgets it, once; an unknown key, and one past its time, is NotFound.
+	Take(ctx context.Context, key [32]byte, now time.Time) ([]byte, error)
+
+	// Secret returns the 32 random bytes of that name that all replicas share, made at the first call.
+	Secret(ctx context.Context, name string) ([]byte, error)
 }

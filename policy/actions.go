@@ -8,6 +8,8 @@ type Action string
 const (
 	IssueCertificate Action = "certificate.issue"
 	RenewCertificate Action = "certificate.renew"
+	AttestDevice     Action = "device.attest"       // shows its state between renewals
+	CertifyAK        Action = "attestation.certify" // a certificate of its attestation key
 )
 
 // What operators ask.
@@ -30,6 +32,16 @@ const (
 	QuarantineDevice Action = "device.quarantine"
 	ReleaseDevice    Action = "device.release"
 	RetireDevice     Action = "device.retire"
+	UnbindDevice     Action = "device.unbind" // forget the TPM that it attested with
+
+	ShowAttestation   Action = "attestation.show"
+	AddBaseline       Action = "baseline.add"
+	LearnBaseline     Action = "baseline.learn"
+	ListBaselines     Action = "baseline.list"
+	ShowBaseline      Action = "baseline.show"
+	ActivateBaseline  Action = "baseline.activate" // to canary or active
+	DeprecateBaseline Action = "baseline.deprecate"
+	DenyBaseline      Action = "baseline.deny"
 
 	AddAnchor    Action = "anchor.add"
 	ListAnchors  Action = "anchor.list"
@@ -45,12 +57,14 @@ const (
 // actions tells of each Action whether it only reads. An allowed read is
 // recorded by Decide itself; an allowed change is recorded with the change.
 var actions = map[Action]struct{ reads bool }{
-	IssueCertificate: {}, RenewCertificate: {},
+	IssueCertificate: {}, RenewCertificate: {}, AttestDevice: {}, CertifyAK: {},
 	ListCertificates: {reads: true}, ShowCertificate: {reads: true},
 	CreateToken: {}, ListTokens: {reads: true}, RevokeToken: {},
 	ListRequests: {reads: true}, ShowRequest: {reads: true}, ApproveRequest: {}, DenyRequest: {},
 	ImportDevices: {}, ListDevices: {reads: true}, ShowDevice: {reads: true},
-	QuarantineDevice: {}, ReleaseDevice: {}, RetireDevice: {},
+	QuarantineDevice: {}, ReleaseDevice: {}, RetireDevice: {}, UnbindDevice: {},
+	ShowAttestation: {reads: true}, AddBaseline: {}, LearnBaseline: {}, ListBaselines: {reads: true}, ShowBaseline: {reads: true},
+	ActivateBaseline: {}, DeprecateBaseline: {}, DenyBaseline: {},
 	AddAnchor: {}, ListAnchors: {reads: true}, RemoveAnchor: {},
 	ListDecisions: {reads: true}, ShowDecision: {reads: true},
 	ReadRecord: {reads: true}, CreateBackup: {reads: true},

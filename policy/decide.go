@@ -15,6 +15,7 @@ import (
 type Point struct {
 	Engine   Engine
 	Journal  audit.Journal
+	Warden   Warden                               // carries out quarantines; nil: none can be, and an answer that asks for one is a plain deny
 	Deadline time.Duration                        // longest evaluation; 0 means DefaultDeadline
 	Observe  func(Action, Verdict, time.Duration) // told of each decision, for metrics; may be nil
 }

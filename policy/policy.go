@@ -10,6 +10,8 @@ package policy
 import (
 	"context"
 	"time"
+
+	"github.com/hallmark-pki/hallmark/audit"
 )
 
 // Properties are open JSON members. Values are limited to what
@@ -97,11 +99,21 @@ type Obligation struct {
 	Type string `json:"type"`
 }
 
-// Admit is the obligation to take an unknown device into the register.
-const Admit = "admit"
+// The obligations that this server can meet.
+const (
+	Admit      = "admit"      // of an allow: take the unknown device into the register
+	Quarantine = "quarantine" // of a deny: stop the device until an operator releases it
+)
+
+// Warden quarantines the device that a refusal is about, in one transaction
+// with the refusal's event. A device that is not in service keeps its state, and
+// the event is still written.
+type Warden interface {
+	Quarantine(ctx context.Context, device, reason string, e audit.Event) error
+}
 
 // knownObligations are those that the enforcement points of this server meet.
-var knownObligations = map[string]bool{Admit: true}
+var knownObligations = map[string]bool{Admit: true, Quarantine: true}
 
 // Answer is what an Engine makes of an input. Its zero value denies.
 type Answer struct {

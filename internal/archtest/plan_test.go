@@ -51,12 +51,21 @@ var plan = map[string]room{
 	"fleet": {level: 2, imports: map[string]string{
 		"policy": permit, "audit": leaf, "internal/fault": faults}},
 
+	"attest": {level: 2, imports: map[string]string{
+		"policy": permit, "audit": leaf, "internal/fault": faults}},
+	"attest/tpm": {level: 3, imports: map[string]string{
+		"attest": "its evidence is of this kind", "internal/fault": faults}},
+	"attest/idevid": {level: 3, imports: map[string]string{
+		"attest": "its evidence is of this kind", "internal/fault": faults}},
+
 	"ca": {level: 3, imports: map[string]string{
+		"attest": "what was proven of a key stands in its certificate",
 		"policy": "signs on a Grant and on nothing else", "fleet": "names are built from the register",
 		"audit": leaf, "internal/fault": faults}},
 
 	"enroll": {level: 4, imports: map[string]string{
-		"ca": "the walk ends at the authority", "policy": "the walk asks for a decision", "fleet": register,
+		"ca":     "the walk ends at the authority",
+		"attest": "the walk appraises evidence", "attest/tpm": "of TPMs", "attest/idevid": "of factories", "policy": "the walk asks for a decision", "fleet": register,
 		"audit": leaf, "internal/fault": faults}},
 
 	"enroll/est": {level: 5, imports: map[string]string{
