@@ -92,8 +92,8 @@ func (f *Draft) matchesExtensions(c *x509.Certificate) error {
 		return errors.New("the extended key usages are not those of the profile")
 	case !bytes.Equal(c.SubjectKeyId, keyID(f.CSR.SPKI)):
 		return errors.New("the subject key identifier is not that of the key")
-	case len(c.URIs) != 1 || c.URIs[0].String() != f.names.SPIFFE:
-		return errors.New("the subjectAltName has not exactly the one SPIFFE ID granted")
+	case len(c.URIs) != 1 || c.URIs[0].String() != f.names.URI:
+		return errors.New("the subjectAltName has not exactly the one URI granted")
 	case len(c.DNSNames) > 0 || len(c.EmailAddresses) > 0 || len(c.IPAddresses) > 0:
 		return errors.New("the subjectAltName has names that were not granted")
 	}
@@ -131,7 +131,10 @@ func (f *Draft) matchesSet(c *x509.Certificate) error {
 	m := f.profile
 	want := map[string]bool{ // and whether critical
 		oidBasicConstraints.String(): true, oidKeyUsage.String(): true, oidExtKeyUsage.String(): false,
-		oidSubjectKeyID.String(): false, oidAuthorityKeyID.String(): false, oidSubjectAltName.String(): false,
+		oidSubjectKeyID.String(): false, oidAuthorityKeyID.String(): false, oidSubjectAltName.String(): f.names.nameless(),
+	}
+	if f.policies != nil {
+		want[oidPolicies.String()] = false
 	}
 	if f.shortLived {
 		want[oidNoRevAvail.String()] = false
@@ -148,6 +151,9 @@ func (f *Draft) matchesSet(c *x509.Certificate) error {
 		}
 		if e.Id.Equal(oidSubjectAltName) && !bytes.Equal(e.Value, f.names.san) {
 			return errors.New("the subjectAltName is not the one granted")
+		}
+		if e.Id.Equal(oidPolicies) && !bytes.Equal(e.Value, f.policies) {
+			return errors.New("the certificate policies are not those that follow from what was proven")
 		}
 	}
 	if len(c.Extensions) != len(want) {

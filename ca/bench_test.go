@@ -60,7 +60,7 @@ func BenchmarkIssue(b *testing.B) {
 	a, csr := bench(b)
 	m, d := a.moulds["default"], fleet.Device{ID: "device-000001"}
 	draft := func() *Draft {
-		f, err := m.draft(csr, d, time.Now(), m.Lifetime)
+		f, err := m.draft(Order{CSR: csr, Device: d}, time.Now(), m.Lifetime)
 		if err != nil {
 			b.Fatal(err)
 		}

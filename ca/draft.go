@@ -15,8 +15,6 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
-
-	"github.com/hallmark-pki/hallmark/fleet"
 )
 
 // Draft is a certificate before its signature: what was granted, to the letter.
@@ -29,7 +27,8 @@ type Draft struct {
 	profile             *mould
 	device              string
 	names               *Names
-	shortLived          bool // carries noRevAvail
+	policies            []byte // value of certificatePolicies, DER; nil for most
+	shortLived          bool   // carries noRevAvail
 }
 
 // mould is a profile made ready for one issuer: what all its certificates have in common, encoded once.
@@ -52,6 +51,7 @@ var (
 	oidSubjectKeyID     = asn1.ObjectIdentifier{2, 5, 29, 14}
 	oidAuthorityKeyID   = asn1.ObjectIdentifier{2, 5, 29, 35}
 	oidSubjectAltName   = asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidPolicies         = asn1.ObjectIdentifier{2, 5, 29, 32}
 	oidCRLPoints        = asn1.ObjectIdentifier{2, 5, 29, 31}
 	oidNoRevAvail       = asn1.ObjectIdentifier{2, 5, 29, 56}
 	oidInfoAccess       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
@@ -84,17 +84,19 @@ func newMould(p Profile, issuer *x509.Certificate) (*mould, error) {
 }
 
 // draft lays out the certificate for a device over the key of a request.
-func (m *mould) draft(csr *CSR, d fleet.Device, now time.Time, lifetime time.Duration) (*Draft, error) {
-	names, err := m.Names(d)
+func (m *mould) draft(o Order, now time.Time, lifetime time.Duration) (*Draft, error) {
+	names, err := m.Names(o.Device)
 	if err != nil {
 		return nil, err
 	}
+	return m.lay(&Draft{CSR: o.CSR, device: o.Device.ID, names: names, policies: m.policies(&o.Attested)}, now, lifetime)
+}
+
+// lay completes a draft that has key, names and policies.
+func (m *mould) lay(f *Draft, now time.Time, lifetime time.Duration) (_ *Draft, err error) {
 	now = now.UTC().Truncate(time.Second)
-	f := &Draft{
-		Serial: newSerial(), CSR: csr, profile: m, device: d.ID, names: names,
-		NotBefore: later(now.Add(-m.Backdate), m.issuer.NotBefore),
-		NotAfter:  earlier(now.Add(lifetime), m.issuer.NotAfter),
-	}
+	f.Serial, f.profile = newSerial(), m
+	f.NotBefore, f.NotAfter = later(now.Add(-m.Backdate), m.issuer.NotBefore), earlier(now.Add(lifetime), m.issuer.NotAfter)
 	f.shortLived = f.NotAfter.Sub(now) <= m.NoRevAvail
 	f.TBS, err = f.encode()
 	return f, err
@@ -155,7 +157,10 @@ func (f *Draft) addExtensions(b *cryptobyte.Builder) {
 	b.AddBytes(m.usages)
 	b.AddBytes(encodeExtension(oidSubjectKeyID, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(keyID(f.CSR.SPKI)) }))
 	b.AddBytes(m.authority)
-	b.AddBytes(encodeExtension(oidSubjectAltName, false, func(b *cryptobyte.Builder) { b.AddBytes(f.names.san) }))
+	b.AddBytes(encodeExtension(oidSubjectAltName, f.names.nameless(), func(b *cryptobyte.Builder) { b.AddBytes(f.names.san) }))
+	if f.policies != nil {
+		b.AddBytes(encodeExtension(oidPolicies, false, func(b *cryptobyte.Builder) { b.AddBytes(f.policies) }))
+	}
 	if f.shortLived {
 		// RFC 9608, Section 4: never together with CRL distribution points or OCSP.
 		b.AddBytes(m.accessOnly)

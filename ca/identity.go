@@ -97,7 +97,7 @@ func (a Attribute) names() bool { return a.Type.Equal(oidCommonName) || a.Type.E
 // isOwn reports whether a claimed name is one that this device has anyway.
 func (p *Profile) isOwn(s *SAN, own *Names, d fleet.Device) bool {
 	if s.Raw[0] == byte(tagURI) {
-		return s.Value == own.SPIFFE
+		return s.Value == own.URI
 	}
 	id, ok := s.permanentID()
 	return ok && isCalled(d, id) || s.isHardwareModule(p.HardwareModule, d.Serial)

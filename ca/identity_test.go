@@ -167,7 +167,7 @@ func TestSegments(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%q: %v", id, err)
 		}
-		return strings.TrimPrefix(n.SPIFFE, "spiffe://fleet.example/device/")
+		return strings.TrimPrefix(n.URI, "spiffe://fleet.example/device/")
 	}
 	for id, want := range map[string]string{
 		"dev-1": "dev-1", "a_b": "a_b", "a_x": "a_x5fx", "00:1A:2b": "00_x3a1A_x3a2b", ".": "_x2e", "..": "_x2e_x2e", "...": "...",

@@ -39,7 +39,7 @@ func (a *Authority) Issue(ctx context.Context, g policy.Grant, o Order) (*Certif
 	if err := a.checkKey(ctx, m, o); err != nil {
 		return nil, err
 	}
-	draft, err := m.draft(o.CSR, o.Device, a.now(), lifetime)
+	draft, err := m.draft(o, a.now(), lifetime)
 	if err != nil {
 		return nil, err
 	}

@@ -86,7 +86,7 @@ func TestLintRefuses(t *testing.T) {
 			return bytes.Replace(f.TBS, []byte{3, 2, 7, 0x80}, []byte{3, 2, 7, 0x00}, 1)
 		},
 	} {
-		f, err := m.draft(csr, fleet.Device{ID: "dev-1"}, time.Now(), m.Lifetime)
+		f, err := m.draft(Order{CSR: csr, Device: fleet.Device{ID: "dev-1"}}, time.Now(), m.Lifetime)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +100,7 @@ func TestLintRefuses(t *testing.T) {
 			}
 		}
 	}
-	f, err := m.draft(csr, fleet.Device{ID: "dev-1"}, time.Now(), m.Lifetime)
+	f, err := m.draft(Order{CSR: csr, Device: fleet.Device{ID: "dev-1"}}, time.Now(), m.Lifetime)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestLintRefuses(t *testing.T) {
 func TestShape(t *testing.T) {
 	m, csr := fitted(t)
 	draft := func(csr *CSR, id string, lifetime time.Duration) *Draft {
-		f, err := m.draft(csr, fleet.Device{ID: id}, time.Now().Add(-time.Duration(len(id))*time.Hour), lifetime)
+		f, err := m.draft(Order{CSR: csr, Device: fleet.Device{ID: id}}, time.Now().Add(-time.Duration(len(id))*time.Hour), lifetime)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,10 +26,14 @@ const ubName = 64
 
 // Names is what a certificate of a profile says of one device.
 type Names struct {
-	SPIFFE  string // the one URI of the subjectAltName
+	URI     string // the one URI of the subjectAltName: a device's SPIFFE ID
 	subject []byte // DER Name
 	san     []byte // DER GeneralNames
 }
+
+// nameless reports whether the subject is empty. Then the subjectAltName is
+// critical (RFC 5280, Section 4.2.1.6).
+func (n *Names) nameless() bool { return len(n.subject) == 2 }
 
 // Names builds a device's names from the register's entry; nothing a device
 // says is in them. A device whose id does not fit in a certificate is an error
@@ -39,12 +43,12 @@ func (p *Profile) Names(d fleet.Device) (*Names, error) {
 		return nil, fault.New(fault.Denied, "id_not_nameable",
 			fmt.Sprintf("the device's id does not fit in a certificate: it needs 1 to %d characters and no control characters", ubName))
 	}
-	n := &Names{SPIFFE: p.spiffe(d.ID)}
+	n := &Names{URI: p.spiffe(d.ID)}
 	var err error
 	if n.subject, err = p.subject(d); err != nil {
 		return nil, fmt.Errorf("encoding the subject of device %q: %w", d.ID, err)
 	}
-	if n.san, err = p.san(d, n.SPIFFE); err != nil {
+	if n.san, err = p.san(d, n.URI); err != nil {
 		return nil, fmt.Errorf("encoding the subjectAltName of device %q: %w", d.ID, err)
 	}
 	return n, nil

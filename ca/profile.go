@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hallmark-pki/hallmark/attest"
 )
 
 // KeyType is a kind of device key that a profile may allow.
@@ -47,6 +49,8 @@ type Profile struct {
 	CRLShards  int           // how many shards there are; default 64, at most 65536
 	OCSPURL    string        // http URL; default none
 	IssuerURL  string        // http URL of the issuing certificate (AIA caIssuers); default none
+
+	AssurancePolicies map[attest.Assurance]asn1.ObjectIdentifier // certificate policies of the operator's own; default none
 }
 
 // The extended key usages that have names here.
@@ -128,7 +132,7 @@ var (
 // Check returns what is wrong with the profile, after its defaults are filled
 // in, as a sentence that names the field.
 func (p *Profile) Check() error {
-	for _, check := range []func() error{p.checkLifetimes, p.checkKeys, p.checkNames, p.checkURLs} {
+	for _, check := range []func() error{p.checkLifetimes, p.checkKeys, p.checkNames, p.checkURLs, p.checkPolicies} {
 		if err := check(); err != nil {
 			return fmt.Errorf("profile %q: %w", p.Name, err)
 		}

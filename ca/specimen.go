@@ -8,24 +8,26 @@ import (
 	"math/big"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/fleet"
 )
 
 // specimens are drafts of each shape that a profile's certificates can have:
-// every kind of key, both forms of the subject, with and without noRevAvail,
-// before and after 2050. They are never signed.
+// every kind of key, both forms of the subject, with and without policies and
+// noRevAvail, before and after 2050. They are never signed.
 func (m *mould) specimens() ([]*Draft, error) {
 	devices := []fleet.Device{{ID: "specimen-1", Serial: "SN 1"}, {ID: "specimen_2"}}
+	proven := []attest.Result{{}, {Key: attest.CertifiedKey{Resident: true, Fixed: true}, Verdict: attest.Affirming}}
 	var all []*Draft
 	for _, t := range m.Keys {
 		csr, err := specimenKey(t, m.RSABits)
 		if err != nil {
 			return nil, err
 		}
-		for _, d := range devices {
+		for i, d := range devices {
 			for _, year := range []int{2030, 2060} {
 				for _, lifetime := range []time.Duration{m.Lifetime, m.MaxLifetime} {
-					f, err := m.specimen(csr, d, year, lifetime)
+					f, err := m.specimen(Order{CSR: csr, Device: d, Attested: proven[i]}, year, lifetime)
 					if err != nil {
 						return nil, err
 					}
@@ -38,14 +40,14 @@ func (m *mould) specimens() ([]*Draft, error) {
 }
 
 // specimen is a draft of that year, whenever the issuer's own time is.
-func (m *mould) specimen(csr *CSR, d fleet.Device, year int, lifetime time.Duration) (*Draft, error) {
-	names, err := m.Names(d)
+func (m *mould) specimen(o Order, year int, lifetime time.Duration) (*Draft, error) {
+	names, err := m.Names(o.Device)
 	if err != nil {
 		return nil, err
 	}
 	from := time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)
 	f := &Draft{
-		Serial: newSerial(), CSR: csr, profile: m, names: names,
+		Serial: newSerial(), CSR: o.CSR, profile: m, names: names, policies: m.policies(&o.Attested),
 		NotBefore: from, NotAfter: from.Add(lifetime), shortLived: lifetime <= m.NoRevAvail,
 	}
 	f.TBS, err = f.encode()
