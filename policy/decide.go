@@ -52,7 +52,10 @@ func Decide(ctx context.Context, p *Point, r Request) (*Decision, error) {
 		return d, nil
 	}
 	d.answer.Verdict = Deny
-	return p.recorded(ctx, d, audit.Refused)
+	if err := p.refused(ctx, d); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // recorded returns d once it is in the record, and nothing if it cannot be.
@@ -61,6 +64,26 @@ func (p *Point) recorded(ctx context.Context, d *Decision, outcome audit.Outcome
 		return nil, err
 	}
 	return d, nil
+}
+
+// refused writes the refusal into the record, and stops the device in the same
+// transaction where the answer asks for that and the device itself has asked.
+func (p *Point) refused(ctx context.Context, d *Decision) error {
+	e := d.event(audit.Refused, nil)
+	if p.Warden == nil || !d.answer.obliges(Quarantine) || !d.request.byItsDevice() {
+		return p.append(ctx, e)
+	}
+	reason := "refused"
+	if len(d.answer.Reasons) > 0 {
+		reason = d.answer.Reasons[0].Code + ": " + d.answer.Reasons[0].Detail
+	}
+	return unrecorded(p.Warden.Quarantine(ctx, d.request.Resource.ID, reason, e))
+}
+
+// byItsDevice reports whether the device that the question is about has asked
+// it, and has proven to be that device.
+func (r *Request) byItsDevice() bool {
+	return r.Subject.Type == "device" && r.Resource.Type == "device" && r.Subject.ID != "" && r.Subject.ID == r.Resource.ID
 }
 
 // holds reports whether a hold of a is kept for a person to decide. For other
@@ -87,6 +110,9 @@ func (p *Point) evaluate(ctx context.Context, a Action, document map[string]any)
 			return denial(answer.Policy, "unknown_obligation", fmt.Sprintf("the policy asks for %q, which this server cannot do", o.Type))
 		}
 	}
+	if answer.Verdict != Deny && answer.obliges(Quarantine) { // a rule that says both has not made up its mind
+		return denial(answer.Policy, "misplaced_obligation", "the policy asks for a quarantine and does not deny")
+	}
 	return answer
 }
 
@@ -95,10 +121,15 @@ func denial(digest, code, detail string) Answer {
 }
 
 func (p *Point) append(ctx context.Context, e audit.Event) error {
-	if err := p.Journal.Append(ctx, e); err != nil {
-		return fault.Wrap(fault.Busy, "record_unavailable", "the record cannot be written; nothing was done", err)
+	return unrecorded(p.Journal.Append(ctx, e))
+}
+
+// unrecorded is what the caller is told where the record could not be written.
+func unrecorded(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return fault.Wrap(fault.Busy, "record_unavailable", "the record cannot be written; nothing was done", err)
 }
 
 // Builtin stands where a record names the policy's digest if the refusal needed
@@ -109,12 +140,26 @@ const Builtin = "builtin"
 // not hold, and returns cause with the reference that finds it. A cause that
 // already carries a reference is recorded already and comes back as it is.
 func Refuse(ctx context.Context, p *Point, r Request, cause *fault.Error) error {
+	return refuse(ctx, p, r, cause)
+}
+
+// Confine is Refuse for a device that is not what it should be: it is also
+// stopped until an operator releases it, in the refusal's transaction. Only a device that has
+// asked for itself is; a refusal of anybody else is only that.
+func Confine(ctx context.Context, p *Point, r Request, cause *fault.Error) error {
+	return refuse(ctx, p, r, cause, Obligation{Type: Quarantine})
+}
+
+func refuse(ctx context.Context, p *Point, r Request, cause *fault.Error, obligations ...Obligation) error {
 	if cause.Ref != "" {
 		return cause
 	}
 	d := &Decision{id: audit.NewID(r.At), request: r, input: audit.AppendCanonical(nil, r.input()),
 		answer: denial(Builtin, cause.Code, cause.Says)}
-	if err := p.append(ctx, d.event(audit.Refused, nil)); err != nil {
+	if p.Warden != nil && r.byItsDevice() {
+		d.answer.Obligations = obligations
+	}
+	if err := p.refused(ctx, d); err != nil {
 		return err
 	}
 	refused := *cause

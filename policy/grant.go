@@ -49,12 +49,7 @@ func (g Grant) Admits() bool {
 	if g.d == nil {
 		return false
 	}
-	for _, o := range g.d.answer.Obligations {
-		if o.Type == Admit {
-			return true
-		}
-	}
-	return false
+	return g.d.answer.obliges(Admit)
 }
 
 // Spent reports whether the grant has been used. Redeem has the last word.

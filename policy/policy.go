@@ -9,6 +9,7 @@ package policy
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/hallmark-pki/hallmark/audit"
@@ -123,6 +124,11 @@ type Answer struct {
 	Lifetime    time.Duration // issue for this long at most; 0 leaves it to the profile
 	Obligations []Obligation
 	Policy      string // digest of the rules that answered, as "sha256:<hex>"
+}
+
+// obliges reports whether the answer carries that obligation.
+func (a *Answer) obliges(kind string) bool {
+	return slices.Contains(a.Obligations, Obligation{Type: kind})
 }
 
 // Engine evaluates the active rules. An error is a deny; so is running past ctx.
