@@ -28,6 +28,8 @@ type Evidence struct {
 	EventLog []byte     // TCG2 crypto-agile log, out of its wrapping; nil where absent
 	Certs    [][]byte   // DER, in the order sent: leaf first
 	Unknown  []string   // types of the statements that nobody here reads: dotted, or a media type
+
+	wrapped []byte // the event log's element in DER, wrapping and all
 }
 
 // Statement is one signed statement of a TPM.

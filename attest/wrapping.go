@@ -27,6 +27,7 @@ const (
 // either of which is a record [type, value, indicators]. Collections, and records
 // of other types, are of no use here and count as unknown.
 func (e *Evidence) readWrapped(element cryptobyte.String) error {
+	whole := element
 	var body cryptobyte.String
 	var tag casn1.Tag
 	if !element.ReadAnyASN1(&body, &tag) || !element.Empty() {
@@ -56,6 +57,7 @@ func (e *Evidence) readWrapped(element cryptobyte.String) error {
 	if !ok {
 		return malformed("the event log is not in unpadded base64url")
 	}
+	e.wrapped = whole
 	return e.keepLog(log, packed)
 }
 
