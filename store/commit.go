@@ -26,8 +26,12 @@ const largestBatch = 128
 
 // unit is one caller's share of a transaction.
 type unit struct {
-	issuance *issuance // nil where there is nothing but an entry to write
-	entry    entry
+	issuance *issuance  // a certificate; nil: none
+	proof    *proof     // evidence that was accepted; nil: none
+	ward     *ward      // a device to be quarantined; nil: none
+	spend    *spend     // a nonce; nil: none
+	blobs    []blob     // evidence to keep that comes with no proof
+	entry    entry      // of the record; without an id: none
 	refusal  error      // why nothing of this unit is written; set by settle
 	result   chan error // takes one value
 }
@@ -156,8 +160,11 @@ func (db *DB) settleAlone(u *unit, cause error, wasAlone bool) error {
 			break
 		}
 		inDoubt := errors.As(cause, new(errCommit))
+		if inDoubt && u.spend != nil {
+			break // tried again, a nonce that we have spent would look like one that somebody else has
+		}
 		err := db.committer.transact(func(tx *session) error {
-			if inDoubt { // the connection broke on COMMIT: it may have been done all the same
+			if inDoubt && u.entry.id != nil { // the connection broke on COMMIT: it may have been done all the same
 				done, err := tx.hasEntry(u.entry.id)
 				if done || err != nil {
 					u.refusal = nil
@@ -183,16 +190,14 @@ func settle(tx *session, batch []*unit) error {
 	}
 	for _, u := range batch {
 		u.refusal = nil
-		if u.issuance != nil {
-			u.refusal = d.decide(u.issuance)
-		}
+		u.refusal = d.decide(u)
 	}
 	if err := d.write(ctx); err != nil {
 		return err
 	}
 	entries := make([]any, 0, len(batch)*entryWidth)
 	for _, u := range batch {
-		if u.refusal == nil {
+		if u.refusal == nil && u.entry.id != nil {
 			entries = u.entry.values(entries)
 		}
 	}

@@ -47,7 +47,11 @@ func (db *DB) Issue(ctx context.Context, i ca.Issuance) error {
 	if err != nil {
 		return err
 	}
-	return db.submit(ctx, &unit{entry: e, issuance: &issuance{
+	p, err := db.newProof(ctx, i.Attested, c.Device)
+	if err != nil {
+		return err
+	}
+	return db.submit(ctx, &unit{entry: e, proof: p, issuance: &issuance{
 		Issuance: i, serial: serial, der: db.packer.packCertificate(c.DER), prefix: keyPrefix(c.KeySHA256)}})
 }
 
@@ -61,6 +65,8 @@ type desk struct {
 	devices map[string]*deviceRow
 	keys    map[[32]byte]int64 // device.seq of whoever holds the key
 	issued  map[[32]byte]*deviceRow
+	bonds   map[string]*bondRow // by id of the device
+	tpms    map[[32]byte]string // SHA-256 of an endorsement or attestation key → id of the device that is bound to it
 }
 
 type tokenRow struct {
@@ -80,23 +86,24 @@ type deviceRow struct {
 	state  fleet.State
 	admit  *fleet.Device // to be created by this batch
 	active bool          // to be made active by this batch
+
+	stopped *stopped // to be quarantined by this batch; nil: not
 }
 
 func newDesk(tx *session, batch []*unit) *desk {
 	return &desk{tx: tx, batch: batch, tokens: map[string]*tokenRow{}, held: map[string]*heldRow{},
-		devices: map[string]*deviceRow{}, keys: map[[32]byte]int64{}, issued: map[[32]byte]*deviceRow{}}
+		devices: map[string]*deviceRow{}, keys: map[[32]byte]int64{}, issued: map[[32]byte]*deviceRow{},
+		bonds: map[string]*bondRow{}, tpms: map[[32]byte]string{}}
 }
 
-// named returns what each issuance of the batch names, sorted and once each.
+// named returns what each unit of the batch names, sorted and once each.
 // All who lock rows lock them in this order, and tokens before held requests
 // before devices before keys, so that no two wait for each other.
-func (d *desk) named(name func(*issuance) string) []any {
+func (d *desk) named(name func(*unit) string) []any {
 	var names []string
 	for _, u := range d.batch {
-		if u.issuance != nil {
-			if n := name(u.issuance); n != "" {
-				names = append(names, n)
-			}
+		if n := name(u); n != "" {
+			names = append(names, n)
 		}
 	}
 	slices.Sort(names)
@@ -108,9 +115,35 @@ func (d *desk) named(name func(*issuance) string) []any {
 	return args
 }
 
+func (u *unit) token() string {
+	if u.issuance == nil {
+		return ""
+	}
+	return u.issuance.Token
+}
+
+func (u *unit) request() string {
+	if u.issuance == nil {
+		return ""
+	}
+	return u.issuance.Request
+}
+
+func (u *unit) device() string {
+	switch {
+	case u.issuance != nil:
+		return u.issuance.Certificate.Device
+	case u.proof != nil:
+		return u.proof.bond.Device
+	case u.ward != nil:
+		return u.ward.device
+	}
+	return ""
+}
+
 // read locks and reads all that the batch depends on.
 func (d *desk) read(ctx context.Context) error {
-	tokens := d.named(func(i *issuance) string { return i.Token })
+	tokens := d.named((*unit).token)
 	err := d.tx.among(ctx, "SELECT id, seq, uses, used, expires, revoked FROM token WHERE id IN ({?}) ORDER BY id"+forUpdate, nil, tokens,
 		func(r *sql.Rows) error {
 			var id string
@@ -122,7 +155,7 @@ func (d *desk) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	requests := d.named(func(i *issuance) string { return i.Request })
+	requests := d.named((*unit).request)
 	err = d.tx.among(ctx, "SELECT id, seq, state FROM held WHERE id IN ({?}) ORDER BY id"+forUpdate, nil, requests,
 		func(r *sql.Rows) error {
 			var id string
@@ -134,7 +167,7 @@ func (d *desk) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	devices := d.named(func(i *issuance) string { return i.Certificate.Device })
+	devices := d.named((*unit).device)
 	err = d.tx.among(ctx, "SELECT id, seq, state FROM device WHERE id IN ({?}) ORDER BY id"+forUpdate, nil, devices,
 		func(r *sql.Rows) error {
 			var id string
@@ -146,7 +179,33 @@ func (d *desk) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.lockKeys(ctx); err != nil {
+		return err
+	}
+	if err := d.readBonds(ctx); err != nil {
+		return err
+	}
 	return d.readKeys(ctx)
+}
+
+// lockKeys locks the keys of the batch: those that certificates are asked for, and those of TPMs.
+func (d *desk) lockKeys(ctx context.Context) error {
+	var prefixes []int64
+	for _, u := range d.batch {
+		if u.issuance != nil {
+			prefixes = append(prefixes, u.issuance.prefix)
+		}
+		if u.proof != nil {
+			for _, key := range u.proof.keys {
+				prefixes = append(prefixes, keyPrefix(key))
+			}
+		}
+	}
+	if len(prefixes) == 0 {
+		return nil
+	}
+	slices.Sort(prefixes)
+	return d.tx.db.engine.lockKeys(ctx, d.tx, slices.Compact(prefixes))
 }
 
 // readKeys finds out who holds the keys of the batch.
@@ -162,9 +221,6 @@ func (d *desk) readKeys(ctx context.Context) error {
 	}
 	slices.Sort(prefixes)
 	prefixes = slices.Compact(prefixes)
-	if err := d.tx.db.engine.lockKeys(ctx, d.tx, prefixes); err != nil {
-		return err
-	}
 	args := make([]any, len(prefixes))
 	for i, p := range prefixes {
 		args[i] = p
@@ -198,8 +254,20 @@ func (d *desk) readHolders(ctx context.Context, query string, prefixes []any) (t
 	return twins, err
 }
 
-// decide refuses the issuance, or takes it and keeps the desk up to date.
-func (d *desk) decide(i *issuance) error {
+// decide refuses the unit, or takes it and keeps the desk up to date.
+func (d *desk) decide(u *unit) error {
+	switch {
+	case u.issuance != nil:
+		return d.decideIssuance(u.issuance, u.proof)
+	case u.proof != nil:
+		return d.decideProof(u.proof)
+	case u.ward != nil:
+		d.stop(u.ward, u.entry.at)
+	}
+	return nil
+}
+
+func (d *desk) decideIssuance(i *issuance, p *proof) error {
 	token, held, device := d.tokens[i.Token], d.held[i.Request], d.devices[i.Certificate.Device]
 	if i.Token != "" && (token == nil || token.revoked || token.used >= token.uses || token.expires <= i.Certificate.NotBefore.UnixMilli()) {
 		return fault.New(fault.Denied, "token_used", "the enrolment token has been used as often as it is good for, or has ended, in the meantime")
@@ -211,13 +279,17 @@ func (d *desk) decide(i *issuance) error {
 		device = &deviceRow{state: fleet.Expected, admit: i.Admit}
 	}
 	if device == nil || !device.state.InService() {
-		return fault.New(fault.Denied, "device_not_in_service", "the device is not in service")
+		return errNotInService
 	}
 	key := i.Certificate.KeySHA256
 	holder, taken := d.keys[key]
 	if taken && (device.admit != nil || holder != device.seq) || d.issued[key] != nil && d.issued[key] != device {
 		return fault.New(fault.Denied, "key_in_use", "another device holds a certificate over this key; make a fresh key")
 	}
+	if err := d.checkBond(p); err != nil {
+		return err
+	}
+	d.bind(p, device)
 	if token != nil {
 		token.used++
 		token.taken++
@@ -258,6 +330,15 @@ func (d *desk) write(ctx context.Context) error {
 	if err == nil {
 		err = d.writeHeld(ctx)
 	}
+	if err == nil {
+		err = d.writeStopped(ctx)
+	}
+	if err == nil {
+		err = d.writeBonds(ctx)
+	}
+	if err == nil {
+		err = d.writeEvidence(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -268,7 +349,10 @@ func (d *desk) write(ctx context.Context) error {
 			rows = append(rows, i.serial, i.device.seq, c.Profile, c.NotBefore.Unix(), c.NotAfter.Unix(), i.prefix, u.entry.id, i.der)
 		}
 	}
-	return d.tx.insert(ctx, insertCertificate, certificateWidth, rows)
+	if err := d.tx.insert(ctx, insertCertificate, certificateWidth, rows); err != nil {
+		return err
+	}
+	return d.writeNonces(ctx)
 }
 
 // admit creates a device along with its first certificate.

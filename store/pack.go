@@ -15,6 +15,7 @@ const (
 	packedRaw         = 0 // as they are
 	packedLeaf        = 1 // squeezed (see squeeze), then S2 with leafWords
 	packedCertificate = 2 // S2 with certificateParts
+	packedPlain       = 3 // S2
 )
 
 // The dictionaries hold what leaves and certificates are full of. A single
@@ -65,11 +66,26 @@ func (p *packer) packCertificate(b []byte) []byte {
 func pack(d *s2.Dict, packing byte, b, plain []byte) []byte {
 	out := make([]byte, 1+s2.MaxEncodedLen(len(b)))
 	out[0] = packing
-	out = out[:1+len(d.Encode(out[1:], b))]
+	return slack(out[:1+len(d.Encode(out[1:], b))], plain)
+}
+
+// slack returns out without its spare room, since it waits for its commit, or
+// plain where packing has made nothing shorter.
+func slack(out, plain []byte) []byte {
 	if len(out) > len(plain) {
 		out = append(append(out[:0], packedRaw), plain...)
 	}
-	return append(make([]byte, 0, len(out)), out...) // it waits for its commit: without the slack
+	return append(make([]byte, 0, len(out)), out...)
+}
+
+// packPlain packs what is like nothing else.
+func packPlain(b []byte) []byte {
+	if len(b) > largestUnpacked {
+		return append([]byte{packedRaw}, b...)
+	}
+	out := make([]byte, 1+s2.MaxEncodedLen(len(b)))
+	out[0] = packedPlain
+	return slack(out[:1+len(s2.Encode(out[1:], b))], b)
 }
 
 // unpack returns what was packed. It keeps nothing of b.
@@ -88,16 +104,24 @@ func (p *packer) unpack(b []byte) ([]byte, error) {
 		return unsqueeze(squeezed)
 	case packedCertificate:
 		return decode(p.certificates, b[1:])
+	case packedPlain:
+		return decode(nil, b[1:])
 	}
 	return nil, fmt.Errorf("%w: packing %d is not known to this version", errPacked, b[0])
 }
 
+// decode takes S2 back; d is nil where no dictionary was used.
 func decode(d *s2.Dict, b []byte) ([]byte, error) {
 	n, err := s2.DecodedLen(b)
 	if err != nil || n > largestUnpacked {
 		return nil, errPacked
 	}
-	plain, err := d.Decode(nil, b)
+	var plain []byte
+	if d == nil {
+		plain, err = s2.Decode(nil, b)
+	} else {
+		plain, err = d.Decode(nil, b)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errPacked, err)
 	}

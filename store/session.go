@@ -225,6 +225,19 @@ func (s *session) insert(ctx context.Context, query string, width int, args []an
 	return nil
 }
 
+// insertEach is insert with a statement that returns rows; it calls scan for each.
+func (s *session) insertEach(ctx context.Context, query string, width int, args []any, scan func(*sql.Rows) error) error {
+	for _, n := range chunks {
+		for len(args) >= n*width {
+			if err := s.eachOf(ctx, query, n, args[:n*width], scan); err != nil {
+				return err
+			}
+			args = args[n*width:]
+		}
+	}
+	return nil
+}
+
 // among runs a query whose braces hold one key of a list, for any number of
 // keys; the last is repeated to fill a chunk. Arguments before the list go first.
 func (s *session) among(ctx context.Context, query string, first, keys []any, scan func(*sql.Rows) error) error {

@@ -20,10 +20,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/fleet"
+	"github.com/hallmark-pki/hallmark/policy"
 )
 
 // What DB is for the other rooms.
@@ -35,6 +37,12 @@ var (
 	_ enroll.HeldStore   = (*DB)(nil)
 	_ audit.Store        = (*DB)(nil)
 	_ audit.Journal      = (*DB)(nil)
+
+	_ attest.BondStore     = (*DB)(nil)
+	_ attest.EvidenceStore = (*DB)(nil)
+	_ attest.BaselineStore = (*DB)(nil)
+	_ enroll.NonceStore    = (*DB)(nil)
+	_ policy.Warden        = (*DB)(nil)
 )
 
 // Config says which database to open. Exactly one of Path and URL is set.

@@ -78,6 +78,7 @@ var plan = map[string]room{
 		"audit": "serves the record", "internal/fault": "translates errors at the door", "internal/limit": refusals}},
 	"store": {level: 5, imports: map[string]string{
 		"ca": "implements its Store", "enroll": "implements its stores", "fleet": "implements its Store",
+		"attest": "implements its stores", "policy": "implements its Warden",
 		"audit": "implements its Store and Journal", "internal/fault": faults}},
 	"store/storetest": {level: 6, imports: map[string]string{
 		"store": "the suite is about it", "ca": "facts to store", "enroll": "facts to store", "fleet": "facts to store",

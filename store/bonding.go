@@ -1,0 +1,223 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"github.com/hallmark-pki/hallmark/attest"
+	"github.com/hallmark-pki/hallmark/internal/fault"
+)
+
+// Binding a device to its TPM is decided on the desk, too. Whoever names a TPM
+// holds the lock of its keys, just as for the keys of certificates, so that two
+// devices that show one TPM at the same moment are decided one after the other.
+
+// proof is accepted evidence, made ready for the committer by the caller's goroutine.
+type proof struct {
+	bond  attest.Bond
+	keys  [][32]byte // SHA-256 of the endorsement key and of the attestation key, as far as they are known
+	blobs []blob
+}
+
+// newProof makes an outcome ready; nil stays nil.
+func (db *DB) newProof(ctx context.Context, o *attest.Outcome, device string) (*proof, error) {
+	if o == nil {
+		return nil, nil
+	}
+	if device == "" || o.Bond.Device != device {
+		return nil, fmt.Errorf("the bond is of device %q, but the evidence is of %q", o.Bond.Device, device)
+	}
+	p := &proof{bond: o.Bond}
+	for _, text := range [...]string{o.Bond.EK, o.Bond.AK} {
+		if text == "" {
+			continue
+		}
+		var key [32]byte
+		if n, err := hex.Decode(key[:], []byte(text)); err != nil || n != len(key) || len(text) != 2*len(key) {
+			return nil, fmt.Errorf("%q is not a SHA-256 in hex", text)
+		}
+		p.keys = append(p.keys, key)
+	}
+	if len(p.keys) == 0 {
+		return nil, fmt.Errorf("the bond of device %q names no TPM", device)
+	}
+	if _, err := bondValues(nil, &p.bond); err != nil {
+		return nil, err
+	}
+	var err error
+	p.blobs, err = db.newBlobs(ctx, o.Blobs)
+	return p, err
+}
+
+// bondRow is a device's bond as it stands, or will stand.
+type bondRow struct {
+	attest.Bond
+	device  *deviceRow
+	changed bool
+}
+
+// readBonds reads the bonds of the devices, and of the TPMs, that the batch
+// names. The caller has locked both.
+func (d *desk) readBonds(ctx context.Context) error {
+	var devices, keys []any
+	for _, u := range d.batch {
+		if u.proof == nil {
+			continue
+		}
+		if v := d.devices[u.proof.bond.Device]; v != nil {
+			devices = append(devices, v.seq)
+		}
+		for i := range u.proof.keys {
+			keys = append(keys, u.proof.keys[i][:])
+		}
+	}
+	err := d.tx.among(ctx, selectBond+" WHERE b.device IN ({?})", nil, devices, func(r *sql.Rows) error {
+		b := &bondRow{}
+		err := scanBond(r, &b.Bond)
+		b.device = d.devices[b.Device]
+		d.bonds[b.Device] = b
+		return err
+	})
+	for _, query := range [...]string{
+		"SELECT b.ek, d.id FROM bond b JOIN device d ON d.seq = b.device WHERE b.ek IN ({?})",
+		"SELECT b.ak, d.id FROM bond b JOIN device d ON d.seq = b.device WHERE b.ak IN ({?})"} {
+		if err == nil {
+			err = d.tx.among(ctx, query, nil, keys, d.scanTPM)
+		}
+	}
+	return err
+}
+
+func (d *desk) scanTPM(r *sql.Rows) error {
+	var hash sql.RawBytes
+	var device string
+	err := r.Scan(&hash, &device)
+	if err == nil && len(hash) == 32 {
+		d.tpms[[32]byte(hash)] = device
+	}
+	return err
+}
+
+// checkBond refuses a device that is bound to another TPM, and a TPM that
+// another device is bound to.
+func (d *desk) checkBond(p *proof) error {
+	if p == nil {
+		return nil
+	}
+	if standing := d.bonds[p.bond.Device]; standing != nil && !sameTPM(&standing.Bond, &p.bond) {
+		return attest.Refuse(attest.EKMismatch, "the device is bound to another TPM; if it was replaced, an operator has to lift the binding")
+	}
+	for _, key := range p.keys {
+		if holder, taken := d.tpms[key]; taken && holder != p.bond.Device {
+			return attest.Refuse(attest.EKMismatch, "another device is bound to this TPM")
+		}
+	}
+	return nil
+}
+
+// sameTPM compares what both show: endorsement keys where both have one, else attestation keys.
+func sameTPM(a, b *attest.Bond) bool {
+	if a.EK != "" && b.EK != "" {
+		return a.EK == b.EK
+	}
+	return a.AK != "" && a.AK == b.AK
+}
+
+var errNotInService = fault.New(fault.Denied, "device_not_in_service", "the device is not in service")
+
+// decideProof refuses evidence that no certificate came of, or takes it.
+func (d *desk) decideProof(p *proof) error {
+	device := d.devices[p.bond.Device]
+	if device == nil || !device.state.InService() {
+		return errNotInService
+	}
+	if err := d.checkBond(p); err != nil {
+		return err
+	}
+	d.bind(p, device)
+	return nil
+}
+
+// bind keeps the desk up to date with a bond that was checked.
+func (d *desk) bind(p *proof, device *deviceRow) {
+	if p == nil {
+		return
+	}
+	next := p.bond
+	if standing := d.bonds[next.Device]; standing != nil {
+		next = joined(&standing.Bond, &p.bond)
+	}
+	d.bonds[next.Device] = &bondRow{Bond: next, device: device, changed: true}
+	for _, key := range p.keys {
+		d.tpms[key] = next.Device
+	}
+}
+
+// joined is what a bond becomes with another proof of the same TPM. The one
+// quoted later says how the device is: proofs that were checked side by side
+// may arrive in any order, and the TPM's clock must not go back for that.
+func joined(standing, next *attest.Bond) attest.Bond {
+	late, early := *next, standing
+	if next.Clock.Before(standing.Clock) {
+		late, early = *standing, next
+	}
+	if late.EK == "" {
+		late.EK = early.EK
+	}
+	if late.AKPublic == nil && late.AK == early.AK {
+		late.AKPublic = early.AKPublic
+	}
+	if late.Bank == "" {
+		late.Bank, late.PCRs = early.Bank, early.PCRs
+	}
+	if late.EventLog == [32]byte{} {
+		late.EventLog = early.EventLog
+	}
+	if early.First.Before(late.First) && !early.First.IsZero() {
+		late.First = early.First
+	}
+	if late.Affirmed.Before(early.Affirmed) {
+		late.Affirmed = early.Affirmed
+	}
+	return late
+}
+
+// writeBonds writes the bonds that changed, and the evidence behind them.
+func (d *desk) writeBonds(ctx context.Context) error {
+	rows := make([]any, 0, len(d.bonds)*bondWidth)
+	for _, b := range d.bonds {
+		if !b.changed {
+			continue
+		}
+		var err error
+		if rows, err = bondValues(append(rows, b.device.seq), &b.Bond); err != nil {
+			return err
+		}
+	}
+	return d.tx.insert(ctx, upsertBond, bondWidth, rows)
+}
+
+// writeEvidence writes what the units that were not refused bring, in order of
+// its digest, as everybody does, so that no two wait for each other.
+func (d *desk) writeEvidence(ctx context.Context) error {
+	var all []blob
+	for _, u := range d.batch {
+		if u.refusal != nil {
+			continue
+		}
+		all = append(all, u.blobs...)
+		if u.proof != nil {
+			all = append(all, u.proof.blobs...)
+		}
+	}
+	slices.SortFunc(all, compareBlobs)
+	all = slices.CompactFunc(all, sameBlob)
+	rows := make([]any, 0, len(all)*blobWidth)
+	for i := range all {
+		rows = append(rows, all[i].sha256[:], string(all[i].kind), all[i].body)
+	}
+	return d.tx.insert(ctx, insertBlob, blobWidth, rows)
+}
