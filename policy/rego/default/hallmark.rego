@@ -10,16 +10,25 @@ package hallmark
 # METADATA
 # title: The decision
 # description: |
-#   {"verdict": "allow"|"hold"|"deny", "reasons": [{"code", "detail"}]}, and with
-#   an allow whatever terms say: "profile", "lifetime", "obligations".
+#   {"verdict": "allow"|"hold"|"deny", "reasons": [{"code", "detail"}]}; with an
+#   allow whatever terms say: "profile", "lifetime", "obligations"; and with a
+#   deny what consequences say: "obligations".
 # entrypoint: true
-decision := {"verdict": "deny", "reasons": deny} if {
+decision := object.union({"verdict": "deny", "reasons": deny}, consequences) if {
 	count(deny) > 0
 } else := {"verdict": "deny", "reasons": [no_rule]} if {
 	not allow
 } else := {"verdict": "hold", "reasons": hold} if {
 	count(hold) > 0
 } else := object.union({"verdict": "allow"}, terms)
+
+# Of all lifetimes that rules give one certificate, the shortest counts, and
+# none is longer than what the profile would have given.
+terms.lifetime := shortest[0] if {
+	least := min({time.parse_duration_ns(lifetime) | some lifetime in lifetimes})
+	least < input.action.properties.lifetime_s * 1000000000
+	shortest := [lifetime | some lifetime in lifetimes; time.parse_duration_ns(lifetime) == least]
+}
 
 no_rule := {"code": "no_rule", "detail": detail} if {
 	detail := sprintf("no rule allows %s to %s %q", [input.action.name, input.subject.type, input.subject.id])

@@ -17,7 +17,7 @@ deny contains {"code": "not_permitted", "detail": detail} if {
 }
 
 permitted if {
-	not input.action.name in {"certificate.issue", "certificate.renew"} # those are for devices
+	not input.action.name in {"certificate.issue", "certificate.renew", "device.attest", "attestation.certify"} # those are for devices
 	some role in data.settings.operators[input.subject.id]
 	some pattern in data.settings.roles[role]
 	glob.match(pattern, null, input.action.name)

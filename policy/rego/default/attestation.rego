@@ -1,0 +1,91 @@
+# What devices prove with a TPM. The server has verified the evidence before it
+# asks: forged, stale and foreign evidence never comes here, nor does a boot that
+# an active baseline does not allow. What is left to judge stands in
+# input.context.attestation, and what the device proved before in input.context.bond.
+package hallmark
+
+evidence := object.get(input, ["context", "attestation"], {})
+
+bond := object.get(input, ["context", "bond"], {})
+
+# A device in service shows its state between renewals, with the certificate it holds.
+allow if {
+	input.action.name == "device.attest"
+	in_service
+	input.subject.properties.auth.method == "certificate"
+}
+
+# It gets a certificate of its attestation key once its TPM has shown to be the
+# one that the register, or an earlier enrolment, says it has.
+allow if {
+	input.action.name == "attestation.certify"
+	in_service
+	input.subject.properties.auth.method == "activation"
+}
+
+# A TPM of an unknown maker waits for a person, once: after that the device is
+# bound to it. To trust the maker: hallmark anchor add --kind ek FILE.
+hold contains {"code": "ek_untrusted", "detail": detail} if {
+	"ek_untrusted" in evidence.reasons
+	not input.context.approval
+	not bond.ek_sha256 == evidence.ek.sha256
+	detail := "no trusted maker vouches for this TPM; an operator has to look at it, or trust its maker"
+}
+
+# What a maker's advisory condemns is refused. What it only warns of is in the record.
+deny contains {"code": "advisory", "detail": detail} if {
+	some advisory in evidence.advisories
+	advisory.action == "deny"
+	detail := sprintf("advisory %s is against this TPM: %s", [advisory.id, advisory.text])
+}
+
+deny contains {"code": "contraindicated", "detail": detail} if {
+	evidence.verdict == "contraindicated"
+	detail := "the device is not what it should be; compare: hallmark attestation show DEVICE"
+}
+
+# Without a baseline for its model, a device is held against its own last boot.
+# settings.on_boot_change says what a difference means: quarantine (also where
+# nothing is said, or something unknown), deny, or allow.
+deny contains {"code": "baseline_mismatch", "detail": detail} if {
+	boot_changed
+	detail := sprintf("PCR %s changed since this device was accepted last; compare: hallmark attestation show %s", [
+		concat(", ", [sprintf("%d", [pcr]) | some pcr in evidence.boot.changed]),
+		input.resource.id,
+	])
+}
+
+consequences.obligations := [{"type": "quarantine"}] if {
+	boot_changed
+	not data.settings.on_boot_change == "deny"
+}
+
+boot_changed if {
+	count(evidence.boot.changed) > 0
+	not data.settings.on_boot_change == "allow"
+}
+
+# Until the device has once booted what a baseline affirms, its certificates
+# live no longer than settings.unaffirmed_lifetime; "" leaves them their profile's.
+lifetimes contains lifetime if {
+	in_tpm
+	not evidence.verdict == "affirming"
+	not bond.affirmed
+	lifetime := object.get(data.settings, "unaffirmed_lifetime", "4h")
+	lifetime != ""
+}
+
+in_tpm if evidence.key.tpm_resident
+
+in_tpm if bond.last
+
+# A renewal without fresh evidence stands on evidence no older than
+# settings.max_attestation_age, if that is set.
+deny contains {"code": "attestation_too_old", "detail": detail} if {
+	input.action.name == "certificate.renew"
+	not evidence.fresh
+	data.settings.max_attestation_age != ""
+	allowed := time.parse_duration_ns(data.settings.max_attestation_age)
+	time.parse_rfc3339_ns(input.context.time) - time.parse_rfc3339_ns(bond.last) > allowed
+	detail := sprintf("the device attested last at %s; it has to send evidence again", [bond.last])
+}
