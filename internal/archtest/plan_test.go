@@ -16,6 +16,7 @@ var everybodysTests = map[string]bool{
 	"audit": true, "policy": true, "policy/rego": true, "fleet": true, "ca": true, "ca/keys": true, "enroll": true,
 	"store": true, "store/storetest": true, "internal/housetest": true, "internal/estclient": true,
 	"internal/fault": true, "internal/cms": true, "internal/pgtest": true,
+	"internal/forge": true,
 }
 
 const (
@@ -38,6 +39,7 @@ var plan = map[string]room{
 	"internal/housetest": {level: 1, imports: map[string]string{ // runs the built binaries
 		"internal/estclient": "a device in a test"}},
 	"internal/pgtest": {level: 0}, // a PostgreSQL for the tests
+	"internal/forge":  {level: 0}, // a TPM in software, which lies where it is told to
 	"audit": {level: 0, imports: map[string]string{
 		"internal/fault": faults}},
 	"ca/keys": {level: 0},
@@ -112,6 +114,7 @@ var guests = map[string]guest{
 	"github.com/zmap/zcrypto":             {rooms: []string{"ca"}, why: "zlint's parser"},
 	"filippo.io/edwards25519":             {rooms: []string{"ca"}, why: "refuses Ed25519 keys of small order"},
 	"go.step.sm/crypto":                   {rooms: []string{"ca/keys"}, why: "keys by URI"},
+	"github.com/google/go-tpm":            {rooms: []string{"attest/tpm", "internal/forge", "internal/tpmdevice"}, why: "speaks TPM 2.0"},
 	"golang.org/x/mod":                    {rooms: []string{"audit"}, tests: []string{"console"}, why: "the Merkle tree and signed notes"},
 	"github.com/prometheus/client_golang": {rooms: []string{"cmd/hallmark"}, why: "metrics"},
 	"github.com/spf13/cobra":              {rooms: []string{"cmd/hallmark", "cmd/hallmark-device"}, why: "the command lines"},
