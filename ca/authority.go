@@ -23,14 +23,20 @@ import (
 type Config struct {
 	Issuer   Issuer
 	Profiles []Profile // at least one; defaults are filled in
-	Store    Store
-	Now      func() time.Time // nil means time.Now
+
+	// AttestationKeys shapes the certificates of attestation keys: Lifetime (default 24 h),
+	// Backdate, the kinds of Keys, and where status and issuer are found. The rest is given.
+	AttestationKeys Profile
+
+	Store Store
+	Now   func() time.Time // nil means time.Now
 }
 
 // Authority issues certificates. It is safe for concurrent use.
 type Authority struct {
 	issuer Issuer
 	moulds map[string]*mould
+	ak     *mould  // of attestation keys
 	lint   *linter // all rules, for certificates that others wrote
 	signed atomic.Uint64
 	store  Store
@@ -55,10 +61,16 @@ func New(c Config) (*Authority, error) {
 	if a.now == nil {
 		a.now = time.Now
 	}
+	if a.ak, err = c.akMould(chain[0]); err != nil {
+		return nil, err
+	}
 	for _, p := range c.Profiles {
 		p = p.WithDefaults()
 		if err := p.Check(); err != nil {
 			return nil, err
+		}
+		if p.Name == AttestationKeys {
+			return nil, fmt.Errorf("profile %q: the name is taken by the certificates of attestation keys", p.Name)
 		}
 		if a.moulds[p.Name] != nil {
 			return nil, fmt.Errorf("profile %q stands twice", p.Name)
@@ -78,11 +90,30 @@ func New(c Config) (*Authority, error) {
 // Chain returns the issuing certificate first and the root last.
 func (a *Authority) Chain() []*x509.Certificate { return a.issuer.Chain() }
 
-// Issued returns our own certificate that a client presented, or an error of
-// kind NotFound. It compares the whole certificate with the one stored, byte for
+// Issued returns our own certificate of a device that a client presented, or an
+// error of kind NotFound. It compares the whole certificate with the one stored, byte for
 // byte, which proves more than a signature would: that we issued it and still
 // stand by it. It does not look at the validity period or the device's state.
+// The certificate of an attestation key is Denied: that key speaks for a TPM, in
+// statements, and never for a client (code attestation_key_certificate).
 func (a *Authority) Issued(ctx context.Context, leaf *x509.Certificate) (*Certificate, error) {
+	c, err := a.stored(ctx, leaf)
+	if err == nil && c.Profile == AttestationKeys {
+		return nil, fault.New(fault.Denied, "attestation_key_certificate", "this is the certificate of an attestation key; it identifies no client")
+	}
+	return c, err
+}
+
+// IssuedAK is Issued for certificates of attestation keys, and for no others.
+func (a *Authority) IssuedAK(ctx context.Context, leaf *x509.Certificate) (*Certificate, error) {
+	c, err := a.stored(ctx, leaf)
+	if err == nil && c.Profile != AttestationKeys {
+		return nil, fault.New(fault.NotFound, "certificate_unknown", "this authority did not certify that attestation key")
+	}
+	return c, err
+}
+
+func (a *Authority) stored(ctx context.Context, leaf *x509.Certificate) (*Certificate, error) {
 	c, err := a.store.Certificate(ctx, SerialText(leaf.SerialNumber))
 	if err != nil {
 		return nil, err

@@ -46,13 +46,9 @@ func (a *Authority) Issue(ctx context.Context, g policy.Grant, o Order) (*Certif
 	if err := m.lint.check(draft); err != nil {
 		return nil, fmt.Errorf("before signing for device %q: %w", o.Device.ID, err)
 	}
-	der, err := a.issuer.Issue(ctx, draft)
+	parsed, err := a.sign(ctx, draft)
 	if err != nil {
-		return nil, fault.Wrap(fault.Busy, "issuer_unavailable", "the issuer cannot sign at the moment", err)
-	}
-	parsed, err := a.accept(der, draft)
-	if err != nil {
-		return nil, fmt.Errorf("after signing for device %q: %w", o.Device.ID, err)
+		return nil, err
 	}
 	c := describe(parsed, o.Device.ID, m.Name)
 	event, err := g.Redeem(fact(c))
@@ -63,6 +59,28 @@ func (a *Authority) Issue(ctx context.Context, g policy.Grant, o Order) (*Certif
 		return nil, err
 	}
 	return c, nil
+}
+
+// sign has the issuer sign a draft that passed the linter, and reads back what came of it.
+func (a *Authority) sign(ctx context.Context, f *Draft) (*x509.Certificate, error) {
+	der, err := a.issuer.Issue(ctx, f)
+	if err != nil {
+		return nil, fault.Wrap(fault.Busy, "issuer_unavailable", "the issuer cannot sign at the moment", err)
+	}
+	parsed, err := a.accept(der, f)
+	if err != nil {
+		return nil, fmt.Errorf("after signing for device %q: %w", f.device, err)
+	}
+	return parsed, nil
+}
+
+// within is the lifetime, or what the issuing certificate has left of it.
+func (a *Authority) within(lifetime time.Duration) (time.Duration, error) {
+	lifetime = min(lifetime, a.issuer.Chain()[0].NotAfter.Sub(a.now()))
+	if lifetime < time.Second {
+		return 0, fault.New(fault.Busy, "issuer_expired", "the issuing certificate has expired; an operator has to rotate it")
+	}
+	return lifetime, nil
 }
 
 // granted resolves what the grant allows: which profile, and for how long at most.
@@ -91,13 +109,8 @@ func (a *Authority) granted(g policy.Grant, o Order) (*mould, time.Duration, err
 	if g.Lifetime() > 0 { // policy may choose less than the profile's default, or more up to its maximum
 		lifetime = min(g.Lifetime(), m.MaxLifetime)
 	}
-	if left := m.issuer.NotAfter.Sub(a.now()); lifetime > left {
-		lifetime = left
-	}
-	if lifetime < time.Second {
-		return nil, 0, fault.New(fault.Busy, "issuer_expired", "the issuing certificate has expired; an operator has to rotate it")
-	}
-	return m, lifetime, nil
+	lifetime, err := a.within(lifetime)
+	return m, lifetime, err
 }
 
 // checkKey refuses keys that the profile does not take, and keys that belong to somebody else.
