@@ -22,7 +22,9 @@ type Anchors struct {
 	Own   []*x509.Certificate // our own authorities, which never vouch for a factory certificate
 	Now   func() time.Time
 
-	parsed sync.Map // id → *x509.Certificate: an anchor is read anew for each request, but parsed once
+	mu      sync.Mutex
+	known   map[string]*trusted // by profile
+	changes int                 // how often this process has changed anchors
 }
 
 // Parse reads the certificates of a PEM or DER file as anchors of one profile
@@ -79,6 +81,7 @@ func (a *Anchors) Add(ctx context.Context, p policy.Permit, anchor Anchor) (Anch
 	if err != nil {
 		return Anchor{}, err
 	}
+	defer a.forget()
 	return anchor, a.Store.AddAnchor(ctx, anchor, event)
 }
 
@@ -96,6 +99,7 @@ func (a *Anchors) Remove(ctx context.Context, p policy.Permit, id, profile strin
 	if err != nil {
 		return err
 	}
+	defer a.forget()
 	return a.Store.RemoveAnchor(ctx, id, profile, event)
 }
 
@@ -110,44 +114,24 @@ func (a *Anchors) verify(ctx context.Context, profile string, chain []*x509.Cert
 	if leaf.IsCA {
 		return "", fault.New(fault.Denied, "certificate_is_ca", "the client certificate is a certificate authority's, not a device's")
 	}
-	anchors, err := a.Store.Anchors(ctx, profile, IDevID)
+	trusted, err := a.trusted(ctx, profile, at)
 	if err != nil {
 		return "", err
 	}
-	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
-	for i := range anchors {
-		c, err := a.parse(&anchors[i])
-		if err != nil {
-			return "", err
-		}
-		roots.AddCert(c)
-	}
+	intermediates := x509.NewCertPool()
 	for _, c := range chain[1:] {
-		intermediates.AddCert(c)
+		if trusted.ids[string(c.Raw)] == "" { // else the same signature would be checked twice
+			intermediates.AddCert(c)
+		}
 	}
 	verified, err := withoutHandled(leaf).Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: intermediates, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		Roots: trusted.pool, Intermediates: intermediates, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	if err != nil {
 		return "", untrusted(err)
 	}
 	top := verified[0][len(verified[0])-1]
-	id := sha256.Sum256(top.Raw)
-	return hex.EncodeToString(id[:]), nil
-}
-
-// parse returns the anchor's certificate. The id is its digest, so what has been
-// parsed under it cannot have changed.
-func (a *Anchors) parse(anchor *Anchor) (*x509.Certificate, error) {
-	if c, ok := a.parsed.Load(anchor.ID); ok {
-		return c.(*x509.Certificate), nil
-	}
-	c, err := x509.ParseCertificate(anchor.DER)
-	if err != nil {
-		return nil, fmt.Errorf("reading anchor %s: %w", anchor.ID, err)
-	}
-	a.parsed.Store(anchor.ID, c)
-	return c, nil
+	return trusted.ids[string(top.Raw)], nil
 }
 
 func untrusted(err error) error {

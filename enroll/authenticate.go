@@ -66,7 +66,24 @@ func (e *Enroller) authenticate(ctx context.Context, v *visit) (caller, error) {
 	if len(proof.Chain) > maxChain {
 		return caller{}, fault.New(fault.Denied, "chain_too_long", "the client certificate chain is too long")
 	}
-	own, err := e.CA.Issued(ctx, proof.Chain[0])
+	return e.byChain(ctx, v)
+}
+
+// byChain tells our own certificates from those of factories. One that says of
+// itself that an anchor issued it is not looked for among ours first, except
+// for a renewal, which stands on one of ours.
+func (e *Enroller) byChain(ctx context.Context, v *visit) (caller, error) {
+	leaf := v.Proof.Chain[0]
+	if v.Operation != Reenroll {
+		foreign, err := e.Anchors.named(ctx, v.profile.Name, leaf, v.at)
+		if err != nil {
+			return caller{}, err
+		}
+		if foreign {
+			return e.byIDevID(ctx, v)
+		}
+	}
+	own, err := e.CA.Issued(ctx, leaf)
 	if err == nil {
 		return e.byCertificate(v, own)
 	}
