@@ -30,6 +30,7 @@ type unit struct {
 	proof    *proof     // evidence that was accepted; nil: none
 	ward     *ward      // a device to be quarantined; nil: none
 	spend    *spend     // a nonce; nil: none
+	sweep    *stretch   // a part of the spent nonces to be swept; nil: none
 	blobs    []blob     // evidence to keep that comes with no proof
 	entry    entry      // of the record; without an id: none
 	refusal  error      // why nothing of this unit is written; set by settle

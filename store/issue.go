@@ -352,7 +352,10 @@ func (d *desk) write(ctx context.Context) error {
 	if err := d.tx.insert(ctx, insertCertificate, certificateWidth, rows); err != nil {
 		return err
 	}
-	return d.writeNonces(ctx)
+	if err := d.writeNonces(ctx); err != nil {
+		return err
+	}
+	return d.writeSweep(ctx)
 }
 
 // admit creates a device along with its first certificate.

@@ -91,6 +91,9 @@ func (sqliteEngine) lockKeys(context.Context, *session, []int64) error { return 
 // lockLog has nothing to do, for the same reason.
 func (sqliteEngine) lockLog(context.Context, *session) error { return nil }
 
+// elect is always won: the embedded database has one process.
+func (sqliteEngine) elect(context.Context, *session) (bool, error) { return true, nil }
+
 func (sqliteEngine) trouble(err error) trouble {
 	var t trouble
 	if e := (*sqlite.Error)(nil); errors.As(err, &e) {

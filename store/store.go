@@ -100,6 +100,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		return nil, errors.Join(err, db.closePools())
 	}
 	db.workers.Go(db.commitLoop)
+	db.workers.Go(db.sweepLoop)
 	if db.folder != nil {
 		db.workers.Go(db.foldLoop)
 	}

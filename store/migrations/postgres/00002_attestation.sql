@@ -60,6 +60,7 @@ CREATE TABLE kept (
   body  BYTEA NOT NULL,
   until BIGINT NOT NULL
 );
+CREATE INDEX kept_until ON kept (until);
 
 CREATE TABLE secret (
   name  TEXT PRIMARY KEY,

@@ -60,6 +60,7 @@ CREATE TABLE kept (
   body  BLOB NOT NULL,
   until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX kept_until ON kept (until);
 
 CREATE TABLE secret (
   name  TEXT PRIMARY KEY,
