@@ -14,12 +14,12 @@ const generated = 0xff544347
 type structureTag uint16
 
 const (
-	attestCertify structureTag = 0x8017
-	attestQuote   structureTag = 0x8018
+	attestCertify  structureTag = 0x8017
+	attestQuote    structureTag = 0x8018
+	attestCreation structureTag = 0x801a
 )
 
-// statement is a TPMS_ATTEST (Part 2, Section 10.12.12) of the two types that
-// are read here.
+// statement is a TPMS_ATTEST (Part 2, Section 10.12.12) of the types that are read here.
 type statement struct {
 	bytes     []byte // without a size before it: what was signed
 	tag       structureTag
@@ -27,10 +27,10 @@ type statement struct {
 	extraData []byte
 	clock     attest.Clock
 
-	name []byte // certify: of the certified key
+	name []byte // certify, creation: of the key that it is about
 
 	selections []selection // quote
-	digest     []byte      // quote: over the selected registers
+	digest     []byte      // quote: over the selected registers; creation: over the creation data
 }
 
 // selection is a TPMS_PCR_SELECTION (Part 2, Section 10.6.2).
@@ -71,12 +71,15 @@ func readClock(in *cryptobyte.String, c *attest.Clock) bool {
 	return ok
 }
 
-// readBody reads TPMS_CERTIFY_INFO or TPMS_QUOTE_INFO (Part 2, Sections 10.12.3 and 10.12.4).
+// readBody reads TPMS_CERTIFY_INFO, TPMS_CREATION_INFO or TPMS_QUOTE_INFO
+// (Part 2, Sections 10.12.3, 10.12.7 and 10.12.4).
 func (s *statement) readBody(in *cryptobyte.String) bool {
-	if s.tag == attestCertify {
-		var name, qualified cryptobyte.String
-		ok := in.ReadUint16LengthPrefixed(&name) && in.ReadUint16LengthPrefixed(&qualified)
-		s.name = name
+	if s.tag != attestQuote {
+		var name, second cryptobyte.String // of a certify, the qualified name
+		ok := in.ReadUint16LengthPrefixed(&name) && in.ReadUint16LengthPrefixed(&second)
+		if s.name = name; s.tag == attestCreation {
+			s.digest = second
+		}
 		return ok
 	}
 	var count uint32
@@ -105,7 +108,7 @@ const (
 )
 
 func wrongType(what string, got, want structureTag) error {
-	kinds := map[structureTag]string{attestCertify: "a certify statement", attestQuote: "a quote"}
+	kinds := map[structureTag]string{attestCertify: "a certify statement", attestQuote: "a quote", attestCreation: "a creation statement"}
 	is, known := kinds[got]
 	if !known {
 		is = "a structure of another type"
