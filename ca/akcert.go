@@ -37,10 +37,9 @@ const ekURI = "urn:ek:sha256:"
 // AKOrder says what a permitted certificate of an attestation key is made
 // from. That the key is one, restricted and at home in this TPM, has been shown.
 type AKOrder struct {
-	SPKI    []byte // of the attestation key, DER
-	Device  fleet.Device
-	EK      attest.EndorsementKey // of the TPM that holds it
-	Outcome *attest.Outcome       // the device's bond to this TPM; nil where it stands already
+	SPKI   []byte // of the attestation key, DER
+	Device fleet.Device
+	EK     attest.EndorsementKey // of the TPM that holds it
 }
 
 // akMould is the profile of attestation keys made ready: of what the operator
@@ -79,7 +78,7 @@ func (a *Authority) CertifyAK(ctx context.Context, p policy.Permit, o AKOrder) (
 	if err != nil {
 		return nil, err
 	}
-	if err := a.store.Issue(ctx, Issuance{Certificate: c, Event: event, Attested: o.Outcome}); err != nil {
+	if err := a.store.Issue(ctx, Issuance{Certificate: c, Event: event}); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -137,7 +136,7 @@ func vouched(ek attest.EndorsementKey) bool {
 			return false
 		}
 	}
-	return ek.Trusted && ek.Certificate != ""
+	return ek.Anchor != ""
 }
 
 // addHardware writes the TPM's maker, model and version as a directoryName.

@@ -23,7 +23,7 @@ import (
 
 var tpm = attest.EndorsementKey{
 	SHA256: strings.Repeat("fb", 32), Manufacturer: "id:494E5443", Model: "Example", Version: "id:00020008",
-	Certificate: strings.Repeat("ce", 32), Trusted: true,
+	Certificate: strings.Repeat("ce", 32), Anchor: strings.Repeat("ac", 32), Trusted: true,
 }
 
 func (w *world) permit(t testing.TB, device string) policy.Permit {
@@ -113,7 +113,7 @@ func TestCertifyAKNamesNoMakerItDoesNotKnow(t *testing.T) {
 	for name, ek := range map[string]attest.EndorsementKey{
 		"no certificate":     {SHA256: tpm.SHA256, Trusted: true, Manufacturer: "id:494E5443", Model: "m", Version: "v"},
 		"an unknown maker's": {SHA256: tpm.SHA256, Certificate: tpm.Certificate, Manufacturer: "id:494E5443", Model: "m", Version: "v"},
-		"a deceiving name":   {SHA256: tpm.SHA256, Certificate: tpm.Certificate, Trusted: true, Manufacturer: "id:494E5443", Model: "m\u202en", Version: "v"},
+		"a deceiving name":   {SHA256: tpm.SHA256, Certificate: tpm.Certificate, Anchor: tpm.Anchor, Trusted: true, Manufacturer: "id:494E5443", Model: "m\u202en", Version: "v"},
 	} {
 		c, err := w.authority.CertifyAK(t.Context(), w.permit(t, d.ID), ca.AKOrder{SPKI: spki(t, newKey(t, elliptic.P256()).Public()), Device: d, EK: ek})
 		if err != nil {

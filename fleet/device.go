@@ -38,11 +38,13 @@ type Device struct {
 	Reason   string            `json:"reason,omitempty"` // why it is quarantined or retired
 	Created  time.Time         `json:"created"`
 	Changed  time.Time         `json:"changed"`
+	Bonded   bool              `json:"bonded,omitempty"` // it has attested with a TPM, and has to go on doing so; set by the store
 }
 
 // Filter selects devices, in order of id. Zero fields select everything.
 type Filter struct {
 	Model, Batch string
+	EKSHA256     string // lower-case hex
 	State        State
 	After        string // only ids above this, for paging
 	Limit        int    // at most this many; 0 means 100

@@ -28,6 +28,25 @@ func (r *Register) Find(ctx context.Context, name string) (Device, error) {
 	return r.Store.FindDevice(ctx, name)
 }
 
+// ByEK returns the one device that is registered with this endorsement key
+// (SHA-256 over its SubjectPublicKeyInfo, lower-case hex), for the walk, or an error of kind
+// NotFound. Two devices with one TPM are a mistake in the register, and neither is returned.
+func (r *Register) ByEK(ctx context.Context, sha256 string) (Device, error) {
+	if sha256 == "" {
+		return Device{}, fault.New(fault.NotFound, "device_unknown", "no device is registered without an endorsement key")
+	}
+	found, err := r.Store.Devices(ctx, Filter{EKSHA256: sha256, Limit: 2})
+	switch {
+	case err != nil:
+		return Device{}, err
+	case len(found) == 0:
+		return Device{}, fault.New(fault.NotFound, "device_unknown", "no device is registered with this endorsement key")
+	case len(found) > 1:
+		return Device{}, fault.New(fault.Conflict, "ek_ambiguous", "more than one device is registered with this endorsement key")
+	}
+	return found[0], nil
+}
+
 // List returns the devices that the filter selects.
 func (r *Register) List(ctx context.Context, p policy.Permit, f Filter) ([]Device, error) {
 	if err := p.Covers(policy.ListDevices, ""); err != nil {

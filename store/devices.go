@@ -59,6 +59,9 @@ func (db *DB) Devices(ctx context.Context, f fleet.Filter) ([]fleet.Device, erro
 	if f.Batch != "" {
 		w.and("batch = ?", f.Batch)
 	}
+	if f.EKSHA256 != "" {
+		w.and("ek = ? AND ek <> ''", f.EKSHA256)
+	}
 	if f.State != "" {
 		w.and("state = ?", string(f.State))
 	}

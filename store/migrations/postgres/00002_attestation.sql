@@ -66,3 +66,5 @@ CREATE TABLE secret (
   name  TEXT PRIMARY KEY,
   value BYTEA NOT NULL
 );
+
+CREATE INDEX device_ek ON device (ek) WHERE ek <> '';
