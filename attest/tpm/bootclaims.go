@@ -9,7 +9,7 @@ import (
 	"github.com/hallmark-pki/hallmark/attest"
 )
 
-// maxDigests bounds the digests of a claim: policy input and record hold it.
+// maxDigests bounds the elements of a claim: policy input and record hold it.
 const maxDigests = 64
 
 // boot is what the measurements of a log that replayed tell.
@@ -48,8 +48,8 @@ func bounded(digests []string) []string {
 		seen[d] = true
 		return again
 	})
-	if over := len(digests) - maxDigests; over > 0 {
-		return append(digests[:maxDigests:maxDigests], fmt.Sprintf("and %d more", over))
+	if over := len(digests) - (maxDigests - 1); over > 1 {
+		return append(digests[:maxDigests-1], fmt.Sprintf("and %d more", over))
 	}
 	return digests
 }

@@ -36,8 +36,8 @@ type eventLog struct {
 // logBank is a kind of digest that a log may carry.
 type logBank struct {
 	name string
-	id   uint16 // TPM_ALG_ID (TCG Algorithm Registry, Table 3)
-	size uint16 // bytes
+	id   uint16           // TPM_ALG_ID (TCG Algorithm Registry, Table 3)
+	size uint16           // bytes
 	hash func() hash.Hash // nil: quotes are never of it
 }
 
