@@ -15,7 +15,7 @@ var ground = map[string]bool{"internal/fault": true, "internal/cms": true}
 var everybodysTests = map[string]bool{
 	"audit": true, "policy": true, "policy/rego": true, "fleet": true, "ca": true, "ca/keys": true, "enroll": true,
 	"store": true, "store/storetest": true, "internal/housetest": true, "internal/estclient": true,
-	"internal/fault": true, "internal/cms": true, "internal/pgtest": true,
+	"internal/fault": true, "internal/cms": true, "internal/pgtest": true, "internal/swtpm": true, "internal/tpmdevice": true,
 	"internal/forge": true,
 }
 
@@ -33,9 +33,12 @@ var plan = map[string]room{
 	"internal/cms":   {level: 0},
 	"internal/estclient": {level: 0, imports: map[string]string{
 		"internal/cms": "answers are certs-only CMS"}},
-	"internal/limit":    {level: 0}, // one count of refusals for all doors
-	"internal/archtest": {level: 0},
-	"internal/bench":    {level: 0}, // measures the built binary from outside
+	"internal/limit":     {level: 0}, // one count of refusals for all doors
+	"internal/archtest":  {level: 0},
+	"internal/bench":     {level: 0}, // measures the built binary from outside
+	"internal/tpmdevice": {level: 0}, // the device's side of a TPM
+	"internal/swtpm": {level: 1, imports: map[string]string{ // software TPMs for the tests
+		"internal/tpmdevice": "reaches them, and certifies their keys"}},
 	"internal/housetest": {level: 1, imports: map[string]string{ // runs the built binaries
 		"internal/estclient": "a device in a test"}},
 	"internal/pgtest": {level: 0}, // a PostgreSQL for the tests
@@ -68,7 +71,7 @@ var plan = map[string]room{
 	"enroll": {level: 4, imports: map[string]string{
 		"ca":     "the walk ends at the authority",
 		"attest": "the walk appraises evidence", "attest/tpm": "of TPMs", "attest/idevid": "of factories", "policy": "the walk asks for a decision", "fleet": register,
-		"audit": leaf, "internal/fault": faults}},
+		"audit": leaf, "internal/fault": faults, "internal/limit": "who asks for too many nonces has to wait"}},
 
 	"enroll/est": {level: 5, imports: map[string]string{
 		"enroll": "turns the protocol into an enroll.Request", "ca": "parses the CSR, answers the certificate",
@@ -92,7 +95,7 @@ var plan = map[string]room{
 		"policy": "builds the enforcement point", "policy/rego": "loads the rules",
 		"audit": "runs the sequencer; verifies offline", "internal/limit": "builds the one that the doors share"}},
 	"cmd/hallmark-device": {level: 7, imports: map[string]string{
-		"internal/estclient": "speaks EST"}},
+		"internal/estclient": "speaks EST", "internal/tpmdevice": "keys that live in a TPM, and evidence of it"}},
 }
 
 // A guest is a module that only some rooms may import.
@@ -114,7 +117,7 @@ var guests = map[string]guest{
 	"github.com/zmap/zcrypto":             {rooms: []string{"ca"}, why: "zlint's parser"},
 	"filippo.io/edwards25519":             {rooms: []string{"ca"}, why: "refuses Ed25519 keys of small order"},
 	"go.step.sm/crypto":                   {rooms: []string{"ca/keys"}, why: "keys by URI"},
-	"github.com/google/go-tpm":            {rooms: []string{"attest/tpm", "internal/forge", "internal/tpmdevice"}, why: "speaks TPM 2.0"},
+	"github.com/google/go-tpm":            {rooms: []string{"attest/tpm", "internal/forge", "internal/tpmdevice", "internal/swtpm"}, tests: []string{"internal/housetest"}, why: "speaks TPM 2.0"},
 	"golang.org/x/mod":                    {rooms: []string{"audit"}, tests: []string{"console"}, why: "the Merkle tree and signed notes"},
 	"github.com/prometheus/client_golang": {rooms: []string{"cmd/hallmark"}, why: "metrics"},
 	"github.com/spf13/cobra":              {rooms: []string{"cmd/hallmark", "cmd/hallmark-device"}, why: "the command lines"},
