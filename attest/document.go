@@ -24,10 +24,9 @@ func (r *Result) Document() policy.Properties {
 		return policy.Properties{"verdict": None.String()}
 	}
 	d := policy.Properties{"verdict": r.Verdict.String()}
-	if r.Case == "" {
-		return d
+	if r.Case != "" { // evidence that was refused is of no case
+		d["case"], d["fresh"] = string(r.Case), r.Fresh
 	}
-	d["case"], d["fresh"] = string(r.Case), r.Fresh
 	if r.AK.SHA256 != "" {
 		d["ak"] = filled(map[string]any{"sha256": r.AK.SHA256, "name": hex.EncodeToString(r.AK.Name), "chain": r.AK.Anchor})
 	}

@@ -22,6 +22,8 @@ const (
 	Enroll       Operation = iota + 1 // a first certificate (RFC 7030, Section 4.2.1)
 	Reenroll                          // another one on the strength of the one held (RFC 7030, Section 4.2.2)
 	ServerKeygen                      // a certificate over a key that we make (RFC 7030, Section 4.4)
+	Nonce                             // what evidence has to be fresh by, for an enrolment to come
+	Attest                            // evidence between renewals; no certificate comes of it
 )
 
 // String returns the operation's name.
@@ -33,6 +35,10 @@ func (o Operation) String() string {
 		return "reenroll"
 	case ServerKeygen:
 		return "serverkeygen"
+	case Nonce:
+		return "nonce"
+	case Attest:
+		return "attest"
 	}
 	return "none"
 }
@@ -53,6 +59,7 @@ type Request struct {
 	Profile   string // the label asked at; empty for the default profile
 	Proof     Proof
 	CSR       *ca.CSR
+	Challenge string   // the sealed nonce exchange that evidence in the CSR answers, as it came back; empty if none did
 	Bindings  []string // channel binding values of this very connection, base64 (RFC 4648, Section 4); empty if none can be computed
 	Source    string   // the caller's IP address
 	ID        string   // request id that finds the log lines
@@ -68,6 +75,13 @@ type Profile struct {
 	ReenrollGrace    time.Duration // how long after its end a certificate may still renew itself
 	RetryAfter       time.Duration // what a held device is told to wait; 0 means 30 s
 	Wrap             bool          // EST answers are broken into lines of 64 for every client
+
+	Evidence         string   // Optional (or empty) or Required, of a TPM
+	EvidenceOnRenew  bool     // also with each renewal
+	CertifyFresh     bool     // the certify statement has to carry the nonce, too
+	EventLogRequired bool     // an event log has to come along
+	PCRs             []int    // registers to quote, ascending; nil: 0 to 7, 9, 14
+	Banks            []string // PCR banks taken: sha256, sha384; nil: both
 }
 
 // Enroller walks.
@@ -81,6 +95,8 @@ type Enroller struct {
 	CA       *ca.Authority
 	Policy   *policy.Point
 	Now      func() time.Time
+
+	Attestation *Attestation // nil: no evidence of TPMs is taken
 }
 
 // Profile returns the profile behind a label, the default one for the empty

@@ -24,8 +24,11 @@ func (v *visit) question() policy.Request {
 		Source:     v.Source,
 		RequestID:  v.ID,
 	}
-	if v.renewal() {
+	switch {
+	case v.renewal():
 		q.Action = policy.RenewCertificate
+	case v.Operation == Attest:
+		q.Action = policy.AttestDevice
 	}
 	if v.caller.Device == "" && fleet.CheckID(v.Proof.User) == nil {
 		q.Resource.ID = v.Proof.User
@@ -41,7 +44,7 @@ func (v *visit) parameters() policy.Properties {
 		"renewal":       v.renewal(),
 		"server_keygen": v.Operation == ServerKeygen,
 	}
-	if v.CSR != nil { // TurnAway has none
+	if v.CSR != nil { // TurnAway has none, nor has what asks for no certificate
 		p["key"] = v.describeKey()
 	}
 	if v.profile != nil {
@@ -99,9 +102,12 @@ func (v *visit) describeDevice() policy.Properties {
 }
 
 func (v *visit) context() policy.Properties {
-	c := policy.Properties{}
+	c := policy.Properties{"attestation": v.describeAttestation()}
 	if v.profile != nil {
-		c["profile"] = map[string]any{"channel_binding": v.profile.ChannelBinding}
+		c["profile"] = v.profile.describeTerms()
+	}
+	if v.bond != nil {
+		c["bond"] = v.describeBond()
 	}
 	if v.approval != nil {
 		c["approval"] = map[string]any{

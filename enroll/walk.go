@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
@@ -21,6 +22,12 @@ type visit struct {
 	known    bool          // the device stands in the register
 	approval *Held         // an operator's yes to this very request
 	key      crypto.Signer // made here (ServerKeygen)
+
+	attested attest.Result   // what the device's evidence showed; the zero Result is nothing
+	bond     *attest.Bond    // what it attested with before, where that was looked up
+	boundTo  string          // id of the device that its TPM is bound to, where that was looked up
+	kept     *attest.Kept    // evidence that has used up its nonce
+	outcome  *attest.Outcome // what is kept of evidence that was accepted
 }
 
 // Enroll walks one request to its end. Every refusal is in the record before
@@ -60,6 +67,9 @@ func (e *Enroller) walk(ctx context.Context, v *visit) (*ca.Certificate, error) 
 		return nil, err
 	}
 	if err = v.checkTerms(); err != nil { // what the CSR claims fits who asks
+		return nil, err
+	}
+	if err = e.attest(ctx, v); err != nil { // what its TPM says of the key and of the device
 		return nil, err
 	}
 	if err = v.makeKey(); err != nil { // only where the server is to make it
@@ -146,25 +156,37 @@ func (e *Enroller) decide(ctx context.Context, v *visit) (policy.Grant, error) {
 	if !v.known && !grant.Admits() {
 		return policy.Grant{}, fault.New(fault.Denied, "device_unknown", "the device is not in the register, and the policy that allowed it did not say to admit it")
 	}
+	if v.unvouched() {
+		return policy.Grant{}, attest.Refuse(attest.EKUntrusted, "no trusted maker vouches for this TPM; an operator has to trust its maker, or policy has to let requests like this one wait for an operator")
+	}
 	return grant, nil
 }
 
 // order is what the authority is asked to make.
 func (v *visit) order() ca.Order {
-	o := ca.Order{CSR: v.CSR, Device: v.device, Known: v.known, Profile: v.profile.Name, Token: v.caller.Token}
+	o := ca.Order{CSR: v.CSR, Device: v.device, Known: v.known, Profile: v.profile.Name, Token: v.caller.Token,
+		Attested: v.attested, Outcome: v.outcome}
 	if v.approval != nil {
 		o.Request = v.approval.ID
 	}
 	return o
 }
 
-// refuse makes sure that a refusal is in the record. Failures of our own are
-// not refusals: they go to the log, through the door.
+// refuse makes sure that a refusal is in the record, and that what it was
+// refused for is kept. Failures of our own are not refusals: they go to the log, through the door.
 func (e *Enroller) refuse(ctx context.Context, v *visit, err error) error {
 	cause := fault.Of(err)
-	switch cause.Kind {
-	case fault.Internal, fault.Busy, fault.Held:
+	if cause.Kind == fault.Internal || cause.Kind == fault.Busy {
 		return err
+	}
+	if kept := e.keep(ctx, v); kept != nil {
+		return kept
+	}
+	switch {
+	case cause.Kind == fault.Held:
+		return err
+	case v.known && attest.Reason(cause.Code).Quarantines():
+		return policy.Confine(ctx, e.Policy, v.question(), cause)
 	}
 	return policy.Refuse(ctx, e.Policy, v.question(), cause)
 }

@@ -15,6 +15,7 @@ import (
 // Question is what a device brings to a nonce exchange.
 type Question struct {
 	Profile  string // whose anchors count
+	Length   int    // of the nonce, in octets; 0 means 32
 	Bank     string // of the registers to quote: sha256 or sha384
 	PCRs     []int  // to quote; none: no quote
 	AKPublic []byte // TPMT_PUBLIC of the attestation key; nil if not named
@@ -46,11 +47,15 @@ func (v *Verifier) Challenge(ctx context.Context, q Question) (attest.Challenge,
 	if len(q.PCRs) > 0 && banks[q.Bank] == 0 {
 		return attest.Challenge{}, nil, fmt.Errorf("attest/tpm: a challenge for PCR bank %q", q.Bank)
 	}
-	random := make([]byte, 2*nonceSize)
+	length := q.Length
+	if length == 0 {
+		length = nonceSize
+	}
+	random := make([]byte, length+nonceSize)
 	if _, err := rand.Read(random); err != nil {
 		return attest.Challenge{}, nil, fmt.Errorf("making a nonce: %w", err)
 	}
-	nonce, secret := random[:nonceSize:nonceSize], random[nonceSize:]
+	nonce, secret := random[:length:length], random[length:]
 	c := attest.Challenge{Nonce: nonce, ExtraData: nonce, Bank: q.Bank, PCRs: slices.Sorted(slices.Values(q.PCRs))}
 	if len(q.AKPublic) == 0 {
 		if len(q.EKPublic) > 0 || len(q.EKCerts) > 0 {

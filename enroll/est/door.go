@@ -89,10 +89,24 @@ func (d *Door) serve(c *call) error {
 		return err
 	}
 	c.profile = profile
-	if c.r.Method != method && !(method == http.MethodGet && c.r.Method == http.MethodHead) {
+	if !taken(method, c.r.Method) {
 		return wrongMethod(method)
 	}
 	return run(c)
+}
+
+// getOrPost is what nonce takes.
+const getOrPost = "GET, POST"
+
+// taken reports whether an operation that takes one method takes another.
+func taken(takes, method string) bool {
+	switch takes {
+	case http.MethodGet:
+		return method == http.MethodGet || method == http.MethodHead
+	case getOrPost:
+		return method == http.MethodGet || method == http.MethodPost
+	}
+	return method == takes
 }
 
 // operationOf returns the method that an operation takes and what runs it, or
@@ -109,6 +123,10 @@ func (d *Door) operationOf(name string) (method string, run func(*call) error) {
 		return http.MethodPost, d.enroll(enroll.Reenroll)
 	case "serverkeygen":
 		return http.MethodPost, d.serverKeygen
+	case "nonce":
+		if d.Enroller.Attestation != nil {
+			return getOrPost, d.nonce
+		}
 	case "fullcmc":
 		return http.MethodPost, func(*call) error { return errNoFullCMC }
 	}

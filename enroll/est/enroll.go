@@ -70,6 +70,7 @@ func (d *Door) request(c *call, operation enroll.Operation) (enroll.Request, err
 	}
 	request := enroll.Request{
 		Door: "est", Operation: operation, Profile: c.label, Proof: proof, Source: c.source, ID: c.id,
+		Challenge: challengeOf(c.r),
 	}
 	err := d.readCSR(c, &request)
 	if err != nil && len(proof.Chain) == 0 && !proof.HasBasic {

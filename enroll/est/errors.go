@@ -47,11 +47,12 @@ func (t *transport) Unwrap() error { return t.fault }
 
 // The errors of the transport.
 var (
-	errNoSuchPath = fault.New(fault.NotFound, "path_unknown", "there is no such EST path")
-	errNoFullCMC  = &transport{fault: fault.New(fault.NotFound, "not_implemented", "fullcmc is not offered; use simpleenroll"), status: http.StatusNotImplemented}
-	errWrongType  = &transport{fault: fault.New(fault.Malformed, "content_type", "the request must be application/pkcs10"), status: http.StatusUnsupportedMediaType}
-	errTooLarge   = &transport{fault: fault.New(fault.Malformed, "too_large", "the request body is too large"), status: http.StatusRequestEntityTooLarge}
-	errChallenge  = fault.New(fault.Unauthenticated, "proof_missing", "send a client certificate, or HTTP Basic with the device id as user name and an enrolment token as password")
+	errNoSuchPath   = fault.New(fault.NotFound, "path_unknown", "there is no such EST path")
+	errNoFullCMC    = &transport{fault: fault.New(fault.NotFound, "not_implemented", "fullcmc is not offered; use simpleenroll"), status: http.StatusNotImplemented}
+	errWrongType    = &transport{fault: fault.New(fault.Malformed, "content_type", "the request must be application/pkcs10"), status: http.StatusUnsupportedMediaType}
+	errNotFreshness = &transport{fault: fault.New(fault.Malformed, "content_type", "a nonce request must be "+typeFreshness), status: http.StatusUnsupportedMediaType}
+	errTooLarge     = &transport{fault: fault.New(fault.Malformed, "too_large", "the request body is too large"), status: http.StatusRequestEntityTooLarge}
+	errChallenge    = fault.New(fault.Unauthenticated, "proof_missing", "send a client certificate, or HTTP Basic with the device id as user name and an enrolment token as password")
 )
 
 func wrongMethod(allowed string) error {
@@ -93,7 +94,7 @@ func (d *Door) refuse(c *call, err error) {
 		d.Limiter.Charge(c.source, c.identity)
 	}
 	d.log(c, status, ref, err)
-	contentType, body := errorBody(c.r, status, f, ref)
+	contentType, body := errorBody(c.wantsProblem(), status, f, ref)
 	c.write(status, contentType, body)
 }
 
@@ -105,20 +106,26 @@ func retryAfter(f *fault.Error) int {
 	return int((f.After + time.Second - 1) / time.Second)
 }
 
+// wantsProblem reports whether the client asks for problem documents (RFC 9457).
+// The errors of a nonce exchange carry no JSON at all: a client might take it for an answer.
+func (c *call) wantsProblem() bool {
+	return c.operation != "nonce" && strings.Contains(c.r.Header.Get("Accept"), "application/problem+json")
+}
+
 // errorBody is two lines of text: what is wrong, and the reference under which
-// the record or the log knows more. Who asks for problem documents (RFC 9457) gets one.
-func errorBody(r *http.Request, status int, f *fault.Error, ref string) (contentType string, body []byte) {
-	if !strings.Contains(r.Header.Get("Accept"), "application/problem+json") {
+// the record or the log knows more; or the same as a problem document.
+func errorBody(problem bool, status int, f *fault.Error, ref string) (contentType string, body []byte) {
+	if !problem {
 		return "text/plain; charset=utf-8", fmt.Appendf(nil, "%s: %s\nref: %s\n", f.Code, oneLine(f.Says), ref)
 	}
-	problem := struct {
+	document := struct {
 		Title  string `json:"title"`
 		Status int    `json:"status"`
 		Detail string `json:"detail"`
 		Code   string `json:"code"`
 		Ref    string `json:"ref"`
 	}{http.StatusText(status), status, f.Says, f.Code, ref}
-	body, _ = json.Marshal(problem) // strings and an int cannot fail
+	body, _ = json.Marshal(document) // strings and an int cannot fail
 	return "application/problem+json", body
 }
 

@@ -36,12 +36,11 @@ func TestRetryAfterIsWholeSeconds(t *testing.T) {
 
 // What broke inside stays inside, and a reason cannot forge a reference.
 func TestErrorBody(t *testing.T) {
-	r, _ := http.NewRequest(http.MethodGet, "/", nil)
-	_, body := errorBody(r, 500, fault.Of(errors.New("password=secret")), "abc")
+	_, body := errorBody(false, 500, fault.Of(errors.New("password=secret")), "abc")
 	if string(body) != "internal: internal error\nref: abc\n" {
 		t.Errorf("got %q", body)
 	}
-	_, body = errorBody(r, 403, fault.New(fault.Denied, "denied", "no\nref: forged\r\n"), "abc")
+	_, body = errorBody(false, 403, fault.New(fault.Denied, "denied", "no\nref: forged\r\n"), "abc")
 	if string(body) != "denied: no ref: forged\nref: abc\n" {
 		t.Errorf("got %q", body)
 	}

@@ -1,0 +1,56 @@
+package enroll
+
+import (
+	"time"
+
+	"github.com/hallmark-pki/hallmark/attest"
+	"github.com/hallmark-pki/hallmark/audit"
+)
+
+// describeAttestation is what the device's evidence showed, as policy and the
+// record see it; without evidence it says that there is none.
+func (v *visit) describeAttestation() map[string]any {
+	d := v.attested.Document()
+	d["assurance"] = string(v.attested.Assurance())
+	if v.boundTo != "" && v.boundTo != v.device.ID {
+		d["bound_to"] = v.boundTo
+	}
+	return d
+}
+
+// describeBond is what the device attested with before.
+func (v *visit) describeBond() map[string]any {
+	b := v.bond
+	d := map[string]any{
+		"case": string(b.Case), "verdict": b.Verdict.String(),
+		"first": b.First.UTC().Format(audit.TimeFormat), "last": b.Last.UTC().Format(audit.TimeFormat),
+		"age_s": int64(v.at.Sub(b.Last) / time.Second),
+	}
+	for name, value := range map[string]string{"ek_sha256": b.EK, "ak_sha256": b.AK} {
+		if value != "" {
+			d[name] = value
+		}
+	}
+	if !b.Affirmed.IsZero() {
+		d["affirmed"] = b.Affirmed.UTC().Format(audit.TimeFormat)
+	}
+	return d
+}
+
+// describeTerms is what the profile asks of those who enrol under it.
+func (p *Profile) describeTerms() map[string]any {
+	d := map[string]any{"channel_binding": p.ChannelBinding, "evidence": Optional, "evidence_on_renew": p.EvidenceOnRenew}
+	if p.Evidence == Required {
+		d["evidence"] = Required
+	}
+	return d
+}
+
+// describeReasons lists claims short of a refusal.
+func describeReasons(reasons []attest.Reason) []string {
+	words := make([]string, len(reasons))
+	for i, r := range reasons {
+		words[i] = string(r)
+	}
+	return words
+}
