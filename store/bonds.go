@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	bondColumns = "ek, ak, ak_name, ak_public, key, vouched, clock, reset, restart, safe, firmware, bank, pcrs, first, last, verdict, affirmed, evidence, event_log"
+	bondColumns = "ak_name, ak_public, key, vouched, clock, reset, restart, safe, firmware, bank, pcrs, first, last, verdict, affirmed, evidence, event_log"
 	bondWidth   = 20
-	upsertBond  = "INSERT INTO bond (device, " + bondColumns + ") VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}" +
+	upsertBond  = "INSERT INTO bond (device, ek, ak, " + bondColumns + ") VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}" +
 		` ON CONFLICT (device) DO UPDATE SET ek = excluded.ek, ak = excluded.ak, ak_name = excluded.ak_name, ak_public = excluded.ak_public,
 		key = excluded.key, vouched = excluded.vouched, clock = excluded.clock, reset = excluded.reset, restart = excluded.restart,
 		safe = excluded.safe, firmware = excluded.firmware, bank = excluded.bank, pcrs = excluded.pcrs, first = excluded.first,
 		last = excluded.last, verdict = excluded.verdict, affirmed = excluded.affirmed, evidence = excluded.evidence, event_log = excluded.event_log`
-	selectBond = "SELECT d.id, " + bondColumns + " FROM bond b JOIN device d ON d.seq = b.device"
+	selectBond = "SELECT d.id, b.ek, b.ak, " + bondColumns + " FROM bond b JOIN device d ON d.seq = b.device"
 	noBond     = "the device is not bound to a TPM"
 )
 
@@ -96,7 +96,7 @@ func (db *DB) Attest(ctx context.Context, o attest.Outcome, e audit.Event) error
 	return db.submit(ctx, &unit{entry: entry, proof: p})
 }
 
-// values are the bond's row, all but its first column.
+// bondValues appends the columns of a bond after its first, the device.
 func bondValues(to []any, b *attest.Bond) ([]any, error) {
 	ek, err := keyHashBytes(b.EK)
 	if err != nil {
