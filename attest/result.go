@@ -77,6 +77,7 @@ type EndorsementKey struct {
 	Version      string // tpmVersion, such as id:00020008
 	Anchor       string // SHA-256 of the root its certificate chains to; empty if there is none
 	Trusted      bool   // it chains to a root, or the register lists the key
+	Untrusted    string // why its certificate does not, for people; empty if it does, or there is none
 	Certificate  string // SHA-256 of its certificate; empty if there is none
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -30,42 +31,68 @@ type Anchors interface {
 // asks the network.
 type Trust struct {
 	Anchors Anchors
-	Data    atomic.Pointer[Data] // what the operator keeps on file; nil is none. Replaced whole.
+	Makers  *Makers              // whose roots count for every profile; nil: nobody's
+	Data    atomic.Pointer[Data] // what the operator keeps on file; nil is nothing. Replaced whole.
+
+	nothing  Data
+	vouchers vouchers
+}
+
+func (t *Trust) data() *Data {
+	if d := t.Data.Load(); d != nil {
+		return d
+	}
+	return &t.nothing
 }
 
 // EK appraises an endorsement key and the certificate chain that came with it,
 // leaf first, DER, as read from the TPM (NV padding is cut off). Without certificates only the
-// key's digest is known, and whether it is revoked.
+// key's digest is known, and whether it is revoked: whether such a key is trusted is the register's to say.
 //
-// A chain that leads to no root that profile trusts is a claim: Trusted stays
-// false, and the reasons say ek_untrusted. Errors are of code ek_revoked, ek_mismatch (the
-// certificate is of another key), and malformed_evidence (not a certificate, or not one of an
-// endorsement key). The advisories are those known from the certificate; see Advisories.
+// A chain that leads to no root that the profile trusts is a claim: Trusted stays
+// false, Untrusted says why, and the reasons say ek_untrusted. Errors are of code ek_revoked,
+// ek_mismatch (the certificate is of another key), algorithm_not_allowed, and malformed_evidence (not a
+// certificate, or not one of an endorsement key). The advisories are those known from the certificate; see Advisories.
 func (t *Trust) EK(ctx context.Context, profile string, public crypto.PublicKey, certs [][]byte, at time.Time) (attest.EndorsementKey, []attest.Reason, []attest.Advisory, error) {
-	return attest.EndorsementKey{}, nil, nil, attest.Refuse(attest.EKUntrusted, "no maker of TPMs is trusted")
-}
-
-// AKCertificate is what a certificate of an attestation key says, after it
-// was verified.
-type AKCertificate struct {
-	Public   crypto.PublicKey
-	SPKI     []byte   // DER SubjectPublicKeyInfo
-	Anchor   string   // SHA-256 of the anchor that it chains to, lower-case hex
-	Names    []string // of the device: permanentIdentifier, then subject serialNumber
-	EKSHA256 string   // of the endorsement key it names (urn:ek:sha256), lower-case hex; empty if none
-}
-
-// AK verifies the certificate of an attestation key, leaf first, DER, against
-// the ak anchors of the profile. Errors are of code ak_untrusted, ak_revoked, and
-// malformed_evidence (a certificate that cannot be read).
-func (t *Trust) AK(ctx context.Context, profile string, certs [][]byte, at time.Time) (AKCertificate, error) {
-	return AKCertificate{}, attest.Refuse(attest.AKUntrusted, "no issuer of attestation keys is trusted")
+	digest, err := spkiDigest(public)
+	if err != nil {
+		return attest.EndorsementKey{}, nil, nil, attest.RefuseBecause(attest.AlgorithmNotAllowed, "the endorsement key is of a type that is not known here", err)
+	}
+	ek := attest.EndorsementKey{SHA256: digest}
+	if t.data().revokedKey(digest) {
+		return attest.EndorsementKey{}, nil, nil, attest.Refuse(attest.EKRevoked, "the endorsement key is on this server's list of revoked keys")
+	}
+	if len(certs) == 0 {
+		return ek, nil, nil, nil
+	}
+	leaf, n, err := readEK(certs, public)
+	if err != nil {
+		return attest.EndorsementKey{}, nil, nil, err
+	}
+	ek.Manufacturer, ek.Model, ek.Version = n.manufacturer, n.model, n.version
+	ek.Certificate = digestOf(leaf.Raw)
+	var reasons []attest.Reason
+	var why *unvouched
+	top, err := t.chain(ctx, profile, ekAnchors, leaf, certs[1:], at)
+	switch {
+	case err == nil:
+		ek.Trusted, ek.Anchor = true, digestOf(top.Raw)
+	case errors.As(err, &why):
+		ek.Untrusted = why.says
+		reasons = append(reasons, attest.EKUntrusted)
+	case errors.Is(err, errRevoked):
+		return attest.EndorsementKey{}, nil, nil, attest.RefuseBecause(attest.EKRevoked, "the certificate of the endorsement key, or of an authority above it, is revoked", err)
+	default:
+		return attest.EndorsementKey{}, nil, nil, err
+	}
+	return ek, reasons, t.Advisories(ek, 0), nil
 }
 
 // Advisories are the warnings of makers that apply to this TPM. firmware is the
-// firmwareVersion of its quote; 0 is unknown, and then the version in the certificate counts.
+// firmwareVersion of its quote; 0 is unknown, and then the version in the certificate
+// counts, with which the TPM left its maker.
 func (t *Trust) Advisories(ek attest.EndorsementKey, firmware uint64) []attest.Advisory {
-	return nil
+	return t.data().advisories.matching(ek, firmware)
 }
 
 // spkiDigest is the SHA-256 over a key's SubjectPublicKeyInfo, lower-case hex.
@@ -74,6 +101,10 @@ func spkiDigest(public crypto.PublicKey) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encoding a public key: %w", err)
 	}
+	return digestOf(der), nil
+}
+
+func digestOf(der []byte) string {
 	sum := sha256.Sum256(der)
-	return hex.EncodeToString(sum[:]), nil
+	return hex.EncodeToString(sum[:])
 }
