@@ -18,6 +18,7 @@ const (
 	byToken       method = "token"       // an enrolment token
 	byIDevID      method = "idevid"      // a factory certificate (IEEE 802.1AR)
 	byCertificate method = "certificate" // one of ours
+	byActivation  method = "activation"  // a TPM opened what only it could (CertifyAK)
 )
 
 // caller is who asks, by a proof that held. The zero caller is nobody.
@@ -28,6 +29,7 @@ type caller struct {
 	Anchor      string            // id of the anchor (byIDevID)
 	IDevID      *x509.Certificate // the factory certificate (byIDevID)
 	Certificate *ca.Certificate   // the certificate of ours, Parsed set (byCertificate)
+	EK          string            // SHA-256 of the TPM's endorsement key, lower-case hex (byActivation)
 	found       *fleet.Device     // the register's entry, where finding out who asks has read it already
 }
 
@@ -40,6 +42,8 @@ func (c *caller) describe() policy.Properties {
 		p["anchor"] = c.Anchor
 	case byCertificate:
 		p["serial"] = c.Certificate.Serial
+	case byActivation:
+		p["ek_sha256"] = c.EK
 	default:
 		p["method"] = "none"
 	}

@@ -24,6 +24,7 @@ const (
 	ServerKeygen                      // a certificate over a key that we make (RFC 7030, Section 4.4)
 	Nonce                             // what evidence has to be fresh by, for an enrolment to come
 	Attest                            // evidence between renewals; no certificate comes of it
+	CertifyAK                         // a certificate of an attestation key
 )
 
 // String returns the operation's name.
@@ -39,6 +40,8 @@ func (o Operation) String() string {
 		return "nonce"
 	case Attest:
 		return "attest"
+	case CertifyAK:
+		return "certify-ak"
 	}
 	return "none"
 }

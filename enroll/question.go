@@ -29,6 +29,8 @@ func (v *visit) question() policy.Request {
 		q.Action = policy.RenewCertificate
 	case v.Operation == Attest:
 		q.Action = policy.AttestDevice
+	case v.Operation == CertifyAK:
+		q.Action = policy.CertifyAK
 	}
 	if v.caller.Device == "" && fleet.CheckID(v.Proof.User) == nil {
 		q.Resource.ID = v.Proof.User
