@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/policy"
 )
 
@@ -75,4 +76,20 @@ func (r *Result) Next(device string, key [32]byte, last *Bond) Bond {
 		b.Affirmed = r.AppraisedAt
 	}
 	return b
+}
+
+// Document returns the bond as rules see it: which TPM the device is bound to,
+// and what it showed last. A nil Bond is empty; affirmed is missing until a boot was affirmed.
+func (b *Bond) Document() policy.Properties {
+	if b == nil {
+		return policy.Properties{}
+	}
+	d := filled(map[string]any{
+		"ek_sha256": b.EK, "ak_sha256": b.AK, "case": string(b.Case), "verdict": b.Verdict.String(),
+		"first": b.First.UTC().Format(audit.TimeFormat), "last": b.Last.UTC().Format(audit.TimeFormat),
+	})
+	if !b.Affirmed.IsZero() {
+		d["affirmed"] = b.Affirmed.UTC().Format(audit.TimeFormat)
+	}
+	return d
 }
