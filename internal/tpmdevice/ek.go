@@ -101,25 +101,22 @@ func (v *visit) endorsementKey(kind endorsement) (tpm2.AuthHandle, *tpm2.TPMTPub
 			return tpm2.AuthHandle{Handle: kind.persistent, Name: answer.Name}, area, nil
 		}
 	}
-	made, err := tpm2.CreatePrimary{
-		PrimaryHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)},
-		InPublic:      tpm2.New2B(kind.template),
-	}.Execute(v)
+	made, err := v.derive(kind.template)
 	if err != nil {
-		return tpm2.AuthHandle{}, nil, fmt.Errorf("making the endorsement key: %w", hierarchy("endorsement", err))
+		return tpm2.AuthHandle{}, nil, fmt.Errorf("making the endorsement key: %w", err)
 	}
 	area, err := made.OutPublic.Contents()
 	if err != nil {
 		return tpm2.AuthHandle{}, nil, fmt.Errorf("making the endorsement key: %w", err)
 	}
-	return v.keep(made.ObjectHandle, made.Name), area, nil
+	return tpm2.AuthHandle{Handle: made.ObjectHandle, Name: made.Name}, area, nil
 }
 
 // isLike reports whether a key is one of a template: all but the key itself is equal.
 func isLike(area, template *tpm2.TPMTPublic) bool {
-	blank := *area
-	blank.Unique = template.Unique
-	return bytes.Equal(tpm2.Marshal(blank), tpm2.Marshal(*template))
+	like := *area
+	like.Unique = template.Unique
+	return bytes.Equal(tpm2.Marshal(like), tpm2.Marshal(*template))
 }
 
 // endorsementCertificates reads the certificate and its chain.

@@ -1,6 +1,7 @@
 package tpmdevice
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -30,22 +31,59 @@ const (
 // is a secret. A Key is a crypto.Signer; Public and PEM do not need the TPM.
 type Key struct {
 	tpm     *TPM
-	parent  tpm2.TPMHandle   // the storage key above it: TPM_RH_OWNER, or persistent
-	public  tpm2.TPM2BPublic // TPM2B_PUBLIC
-	private tpm2.TPM2BPrivate
-	handle  tpm2.TPMHandle // where it is persistent; 0: it is not, and private is it
+	parent  tpm2.TPMHandle    // the storage key above it: TPM_RH_OWNER, or persistent
+	private tpm2.TPM2BPrivate // wrapped by that
+	place   tpm2.TPMHandle    // instead of both: where it is persistent, or the hierarchy that derives it
+	public  tpm2.TPM2BPublic
 	verify  crypto.PublicKey
 	name    tpm2.TPM2BName
 }
 
+// CreateAK derives the attestation key of an algorithm, which signs only what
+// the TPM itself says. It is a primary key of the endorsement hierarchy: the TPM makes the same one
+// every time, also after its owner has cleared it, and tells its counters and its
+// firmware version to nobody but such keys (TPM 2.0 Library, Part 1, Section 36.7).
+func (t *TPM) CreateAK(a Algorithm) (*Key, error) {
+	template, err := signingTemplate(a, true)
+	if err != nil {
+		return nil, err
+	}
+	k := &Key{tpm: t, place: tpm2.TPMRHEndorsement}
+	return k, t.visit(func(v *visit) error {
+		made, err := v.derive(template)
+		if err != nil {
+			return unable(a, err)
+		}
+		return k.setPublic(made.OutPublic)
+	})
+}
+
+// derive makes a primary key of the endorsement hierarchy.
+func (v *visit) derive(template tpm2.TPMTPublic) (*tpm2.CreatePrimaryResponse, error) {
+	made, err := tpm2.CreatePrimary{
+		PrimaryHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)},
+		InPublic:      tpm2.New2B(template),
+	}.Execute(v)
+	if err != nil {
+		return nil, hierarchy("endorsement", err)
+	}
+	v.keep(made.ObjectHandle, made.Name)
+	return made, nil
+}
+
+// unable says where it is the algorithm that a TPM does not know.
+func unable(a Algorithm, err error) error {
+	for _, code := range []tpm2.TPMRC{tpm2.TPMRCValue, tpm2.TPMRCCurve, tpm2.TPMRCKeySize, tpm2.TPMRCHash} {
+		if errors.Is(err, code) {
+			return fmt.Errorf("this TPM does not make %s keys: %w", a, err)
+		}
+	}
+	return fmt.Errorf("making a key: %w", err)
+}
+
 // CreateKey makes a device key: it signs anything, and can never leave the TPM.
-func (t *TPM) CreateKey(a Algorithm) (*Key, error) { return t.create(a, false) }
-
-// CreateAK makes an attestation key: it signs only what the TPM itself says.
-func (t *TPM) CreateAK(a Algorithm) (*Key, error) { return t.create(a, true) }
-
-func (t *TPM) create(a Algorithm, restricted bool) (*Key, error) {
-	template, err := signingTemplate(a, restricted)
+func (t *TPM) CreateKey(a Algorithm) (*Key, error) {
+	template, err := signingTemplate(a, false)
 	if err != nil {
 		return nil, err
 	}
@@ -59,11 +97,8 @@ func (t *TPM) create(a Algorithm, restricted bool) (*Key, error) {
 			return err
 		}
 		made, err := tpm2.Create{ParentHandle: parent, InPublic: tpm2.New2B(template)}.Execute(v)
-		if errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCCurve) || errors.Is(err, tpm2.TPMRCKeySize) {
-			return fmt.Errorf("this TPM does not make %s keys: %w", a, err)
-		}
 		if err != nil {
-			return fmt.Errorf("making a key: %w", err)
+			return unable(a, err)
 		}
 		k.private = made.OutPrivate
 		return k.setPublic(made.OutPublic)
@@ -136,15 +171,48 @@ func (k *Key) Algorithm() Algorithm {
 	return ""
 }
 
+// Check finds out whether the key is one of this TPM: ErrForeignKey if it is not.
+func (k *Key) Check() error {
+	return k.tpm.visit(func(v *visit) error {
+		_, err := v.load(k)
+		return err
+	})
+}
+
 // TPM is where the key lives.
 func (k *Key) TPM() *TPM { return k.tpm }
 
 // load puts the key into the TPM for this visit, and takes the storage key out
 // again: three keys at once is all that a small TPM has room for.
 func (v *visit) load(k *Key) (tpm2.AuthHandle, error) {
-	if k.handle != 0 {
-		return tpm2.AuthHandle{Handle: k.handle, Name: k.name, Auth: tpm2.PasswordAuth(nil)}, nil
+	switch k.place {
+	case 0:
+		return v.unwrap(k)
+	case tpm2.TPMRHEndorsement:
+		return v.deriveAgain(k)
 	}
+	return tpm2.AuthHandle{Handle: k.place, Name: k.name, Auth: tpm2.PasswordAuth(nil)}, nil
+}
+
+// deriveAgain finds out on the way whether it is still the same TPM.
+func (v *visit) deriveAgain(k *Key) (tpm2.AuthHandle, error) {
+	area, err := k.public.Contents()
+	if err != nil {
+		return tpm2.AuthHandle{}, err
+	}
+	template := *area
+	template.Unique = blank(area.Type)
+	made, err := v.derive(template)
+	if err != nil {
+		return tpm2.AuthHandle{}, fmt.Errorf("deriving a key: %w", err)
+	}
+	if !bytes.Equal(made.Name.Buffer, k.name.Buffer) {
+		return tpm2.AuthHandle{}, ErrForeignKey
+	}
+	return tpm2.AuthHandle{Handle: made.ObjectHandle, Name: made.Name, Auth: tpm2.PasswordAuth(nil)}, nil
+}
+
+func (v *visit) unwrap(k *Key) (tpm2.AuthHandle, error) {
 	before := len(v.loaded)
 	parent, err := v.storageKey(k.parent)
 	if err != nil {
@@ -166,15 +234,15 @@ func (v *visit) load(k *Key) (tpm2.AuthHandle, error) {
 // KeyAt is the key that is persistent at a handle, such as an attestation key
 // from the factory.
 func (t *TPM) KeyAt(handle uint32) (*Key, error) {
-	k := &Key{tpm: t, handle: tpm2.TPMHandle(handle)}
+	k := &Key{tpm: t, place: tpm2.TPMHandle(handle)}
 	if handle>>24 != uint32(persistentFirst>>24) {
 		return nil, fmt.Errorf("%#x is not a persistent handle: those begin with 0x81", handle)
 	}
 	return k, t.visit(func(v *visit) error {
-		if there, err := v.has(k.handle); err != nil || !there {
+		if there, err := v.has(k.place); err != nil || !there {
 			return errors.Join(err, fmt.Errorf("%w: nothing is persistent at %#x", ErrAbsent, handle))
 		}
-		answer, err := tpm2.ReadPublic{ObjectHandle: k.handle}.Execute(v)
+		answer, err := tpm2.ReadPublic{ObjectHandle: k.place}.Execute(v)
 		if err != nil {
 			return fmt.Errorf("reading the key at %#x: %w", handle, err)
 		}
@@ -186,7 +254,7 @@ func (t *TPM) KeyAt(handle uint32) (*Key, error) {
 // 0x817fffff, and returns it as the key there.
 func (k *Key) Persist(handle uint32) (*Key, error) {
 	there := *k
-	there.handle, there.private, there.parent = tpm2.TPMHandle(handle), tpm2.TPM2BPrivate{}, 0
+	there.place, there.private, there.parent = tpm2.TPMHandle(handle), tpm2.TPM2BPrivate{}, 0
 	return &there, k.tpm.visit(func(v *visit) error {
 		loaded, err := v.load(k)
 		if err != nil {
@@ -195,7 +263,7 @@ func (k *Key) Persist(handle uint32) (*Key, error) {
 		_, err = tpm2.EvictControl{
 			Auth:             tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
 			ObjectHandle:     &tpm2.NamedHandle{Handle: loaded.Handle, Name: loaded.Name},
-			PersistentHandle: there.handle,
+			PersistentHandle: there.place,
 		}.Execute(v)
 		if err != nil {
 			return fmt.Errorf("making a key persistent at %#x: %w", handle, hierarchy("owner", err))

@@ -13,17 +13,19 @@ import (
 
 // The PEM types of a key: the file format that OpenSSL's TPM 2.0 providers read
 // ("ASN.1 Specification for TPM 2.0 Key Files", Section 4), and one of our own for a
-// key that is persistent in the TPM: SEQUENCE { handle INTEGER, pubkey OCTET STRING }.
+// key that the TPM keeps or derives by itself: SEQUENCE { place INTEGER, pubkey OCTET STRING },
+// where place is a persistent handle, or TPM_RH_ENDORSEMENT for a primary key of that hierarchy
+// by the template that pubkey (TPM2B_PUBLIC) is with an empty unique field.
 const (
-	pemLoadable   = "TSS2 PRIVATE KEY"
-	pemPersistent = "HALLMARK TPM KEY HANDLE"
+	pemLoadable = "TSS2 PRIVATE KEY"
+	pemPlaced   = "HALLMARK TPM KEY"
 )
 
 // oidLoadableKey is id-loadablekey (same document, Section 3.1.1).
 var oidLoadableKey = asn1.ObjectIdentifier{2, 23, 133, 10, 1, 3}
 
 // IsKey reports whether a PEM block type is one of a TPM key.
-func IsKey(pemType string) bool { return pemType == pemLoadable || pemType == pemPersistent }
+func IsKey(pemType string) bool { return pemType == pemLoadable || pemType == pemPlaced }
 
 // PEM is the key as a file. It is of no use without the TPM, so its protection
 // is against loss rather than against theft.
@@ -31,9 +33,9 @@ func (k *Key) PEM() ([]byte, error) {
 	var b cryptobyte.Builder
 	kind := pemLoadable
 	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		if k.handle != 0 {
-			kind = pemPersistent
-			b.AddASN1Int64(int64(k.handle))
+		if k.place != 0 {
+			kind = pemPlaced
+			b.AddASN1Int64(int64(k.place))
 			b.AddASN1OctetString(tpm2.Marshal(k.public))
 			return
 		}
@@ -61,8 +63,8 @@ func ParseKey(t *TPM, text []byte) (*Key, error) {
 	}
 	k := &Key{tpm: t}
 	read := k.readLoadable
-	if block.Type == pemPersistent {
-		read = k.readPersistent
+	if block.Type == pemPlaced {
+		read = k.readPlaced
 	}
 	public, err := read(block.Bytes)
 	if err != nil {
@@ -111,14 +113,16 @@ func (k *Key) readLoadable(der []byte) (public cryptobyte.String, err error) {
 	return public, nil
 }
 
-func (k *Key) readPersistent(der []byte) (public cryptobyte.String, err error) {
-	var handle uint32
+func (k *Key) readPlaced(der []byte) (public cryptobyte.String, err error) {
+	var place uint32
 	input := cryptobyte.String(der)
-	if !input.ReadASN1(&input, casn1.SEQUENCE) || !input.ReadASN1Integer(&handle) ||
-		!input.ReadASN1(&public, casn1.OCTET_STRING) || !input.Empty() || handle>>24 != uint32(persistentFirst>>24) {
+	if !input.ReadASN1(&input, casn1.SEQUENCE) || !input.ReadASN1Integer(&place) ||
+		!input.ReadASN1(&public, casn1.OCTET_STRING) || !input.Empty() {
 		return nil, errors.New("the TPM key file is damaged")
 	}
-	k.handle = tpm2.TPMHandle(handle)
+	if k.place = tpm2.TPMHandle(place); k.place != tpm2.TPMRHEndorsement && place>>24 != uint32(persistentFirst>>24) {
+		return nil, fmt.Errorf("the TPM key file names the place %#x, which this agent does not know", place)
+	}
 	return public, nil
 }
 

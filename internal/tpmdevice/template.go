@@ -21,15 +21,22 @@ func signingTemplate(a Algorithm, restricted bool) (tpm2.TPMTPublic, error) {
 	case P256, P384:
 		t.Type = tpm2.TPMAlgECC
 		t.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, eccParameters(a, restricted))
-		t.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{})
 	case RSA2048, RSA3072, RSA4096:
 		t.Type = tpm2.TPMAlgRSA
 		t.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, rsaParameters(a, restricted))
-		t.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{})
 	default:
 		return t, fmt.Errorf("a TPM does not make %q keys", string(a))
 	}
+	t.Unique = blank(t.Type)
 	return t, nil
+}
+
+// blank is the unique field of a template.
+func blank(kind tpm2.TPMAlgID) tpm2.TPMUPublicID {
+	if kind == tpm2.TPMAlgRSA {
+		return tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{})
+	}
+	return tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{})
 }
 
 func eccParameters(a Algorithm, restricted bool) *tpm2.TPMSECCParms {
@@ -59,7 +66,7 @@ func rsaParameters(a Algorithm, restricted bool) *tpm2.TPMSRSAParms {
 // empty unique field ("ASN.1 Specification for TPM 2.0 Key Files", Section 3.1.8).
 func storageTemplate() tpm2.TPMTPublic {
 	t := tpm2.ECCSRKTemplate
-	t.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{})
+	t.Unique = blank(tpm2.TPMAlgECC)
 	return t
 }
 

@@ -302,6 +302,43 @@ func TestEvidence(t *testing.T) {
 	nothingLeft(t, machine)
 }
 
+// The attestation key is the same every time, and other TPMs have others.
+func TestAKIsDerived(t *testing.T) {
+	machine, _ := swtpm.Make(t, swtpm.Options{NoCertificate: true})
+	second, _ := swtpm.Make(t, swtpm.Options{NoCertificate: true})
+	device := open(t, machine)
+	for _, algorithm := range []tpmdevice.Algorithm{tpmdevice.P256, tpmdevice.RSA2048} {
+		first, err := device.CreateAK(algorithm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		machine.Restart()
+		text, err := first.PEM()
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, err := tpmdevice.ParseKey(device, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := read.Check(); err != nil {
+			t.Error(err)
+		}
+		if again, err := device.CreateAK(algorithm); err != nil || again.SHA256() != first.SHA256() {
+			t.Errorf("%s: another attestation key after a restart: %v", algorithm, err)
+		}
+		elsewhere, err := tpmdevice.ParseKey(open(t, second), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := elsewhere.Check(); !errors.Is(err, tpmdevice.ErrForeignKey) {
+			t.Errorf("%s: in another TPM: %v", algorithm, err)
+		}
+	}
+	nothingLeft(t, machine)
+	nothingLeft(t, second)
+}
+
 // A key can stay in the TPM at a handle, and a file says which.
 func TestPersistentKey(t *testing.T) {
 	machine, _ := swtpm.Make(t, swtpm.Options{NoCertificate: true})
@@ -465,7 +502,7 @@ func FuzzParseKey(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add([]byte("-----BEGIN TSS2 PRIVATE KEY-----\nMAMCAQA=\n-----END TSS2 PRIVATE KEY-----\n"))
-	f.Add([]byte("-----BEGIN HALLMARK TPM KEY HANDLE-----\nMAoCBQCBAQAgBAEA\n-----END HALLMARK TPM KEY HANDLE-----\n"))
+	f.Add([]byte("-----BEGIN HALLMARK TPM KEY-----\nMAoCBQCBAQAgBAEA\n-----END HALLMARK TPM KEY-----\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		key, err := tpmdevice.ParseKey(device, text)
 		if err != nil {
