@@ -3,7 +3,6 @@ package enroll
 import (
 	"time"
 
-	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/audit"
 )
 
@@ -44,13 +43,4 @@ func (p *Profile) describeTerms() map[string]any {
 		d["evidence"] = Required
 	}
 	return d
-}
-
-// describeReasons lists claims short of a refusal.
-func describeReasons(reasons []attest.Reason) []string {
-	words := make([]string, len(reasons))
-	for i, r := range reasons {
-		words[i] = string(r)
-	}
-	return words
 }

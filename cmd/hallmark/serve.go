@@ -105,7 +105,7 @@ func (h *house) run(ctx context.Context) error {
 		return err
 	}
 	door, status := h.server(h.door()), h.server(h.statusDoor())
-	door.TLSConfig = h.tls()
+	door.TLSConfig, door.ConnContext = h.tls(), h.est.ConnContext
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return ended(door.ServeTLS(secure, "", "")) })
 	work.Go(func() error { return ended(status.Serve(plain)) })

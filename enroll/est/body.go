@@ -21,10 +21,19 @@ func (c *call) readRequest() ([]byte, error) {
 	if !isPKCS10(c.r.Header.Get("Content-Type")) {
 		return nil, errWrongType
 	}
-	if c.r.ContentLength > MaxRequest {
+	raw, err := c.readAll(MaxRequest)
+	if err != nil {
+		return nil, err
+	}
+	return decodeBody(raw)
+}
+
+// readAll returns the body, of at most limit bytes.
+func (c *call) readAll(limit int64) ([]byte, error) {
+	if c.r.ContentLength > limit {
 		return nil, errTooLarge
 	}
-	raw, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, MaxRequest))
+	raw, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -32,7 +41,7 @@ func (c *call) readRequest() ([]byte, error) {
 	case err != nil:
 		return nil, fault.Wrap(fault.Malformed, "body_incomplete", "the request body did not arrive completely", err)
 	}
-	return decodeBody(raw)
+	return raw, nil
 }
 
 // isPKCS10 accepts the type of RFC 7030, Section 4.2.1, with any parameters,

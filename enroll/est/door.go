@@ -32,7 +32,10 @@ type Door struct {
 // Serves reports whether a URL path is for this door: everything that mentions
 // the well-known path, so that odd spellings are refused here. A router that
 // cleans paths answers them with redirects, and EST clients do not follow any.
-func Serves(path string) bool { return strings.Contains(path, "/.well-known/est") }
+// And where evidence goes that no certificate is asked with.
+func Serves(path string) bool {
+	return strings.Contains(path, "/.well-known/est") || path == selfPath
+}
 
 // call is one HTTP exchange.
 type call struct {
@@ -74,6 +77,12 @@ func (d *Door) survive(c *call) (err error) {
 func (d *Door) serve(c *call) error {
 	if c.r.TLS == nil { // RFC 7030, Section 3.3: EST is nothing without TLS
 		return fault.New(fault.Denied, "tls_required", "EST is served over TLS only")
+	}
+	if c.r.URL.Path == selfPath && d.Enroller.Attestation != nil {
+		if c.operation = "attest"; c.r.Method != http.MethodPost {
+			return wrongMethod(http.MethodPost)
+		}
+		return d.attest(c)
 	}
 	label, name, ok := parsePath(c.r.URL)
 	if !ok {

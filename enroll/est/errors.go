@@ -47,12 +47,13 @@ func (t *transport) Unwrap() error { return t.fault }
 
 // The errors of the transport.
 var (
-	errNoSuchPath   = fault.New(fault.NotFound, "path_unknown", "there is no such EST path")
-	errNoFullCMC    = &transport{fault: fault.New(fault.NotFound, "not_implemented", "fullcmc is not offered; use simpleenroll"), status: http.StatusNotImplemented}
-	errWrongType    = &transport{fault: fault.New(fault.Malformed, "content_type", "the request must be application/pkcs10"), status: http.StatusUnsupportedMediaType}
-	errNotFreshness = &transport{fault: fault.New(fault.Malformed, "content_type", "a nonce request must be "+typeFreshness), status: http.StatusUnsupportedMediaType}
-	errTooLarge     = &transport{fault: fault.New(fault.Malformed, "too_large", "the request body is too large"), status: http.StatusRequestEntityTooLarge}
-	errChallenge    = fault.New(fault.Unauthenticated, "proof_missing", "send a client certificate, or HTTP Basic with the device id as user name and an enrolment token as password")
+	errNoSuchPath    = fault.New(fault.NotFound, "path_unknown", "there is no such EST path")
+	errNoFullCMC     = &transport{fault: fault.New(fault.NotFound, "not_implemented", "fullcmc is not offered; use simpleenroll"), status: http.StatusNotImplemented}
+	errWrongType     = &transport{fault: fault.New(fault.Malformed, "content_type", "the request must be application/pkcs10"), status: http.StatusUnsupportedMediaType}
+	errNotFreshness  = &transport{fault: fault.New(fault.Malformed, "content_type", "a nonce request must be "+typeFreshness), status: http.StatusUnsupportedMediaType}
+	errTooLarge      = &transport{fault: fault.New(fault.Malformed, "too_large", "the request body is too large"), status: http.StatusRequestEntityTooLarge}
+	errNoCertificate = fault.New(fault.Unauthenticated, "proof_missing", "show the certificate that this authority issued to the device, as TLS client certificate")
+	errChallenge     = fault.New(fault.Unauthenticated, "proof_missing", "send a client certificate, or HTTP Basic with the device id as user name and an enrolment token as password")
 )
 
 func wrongMethod(allowed string) error {

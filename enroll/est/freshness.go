@@ -56,8 +56,8 @@ type tpmRequest struct {
 
 // nonceAnswer is the body of the answer.
 type nonceAnswer struct {
-	Nonce        string      `json:"nonce"`
-	Expiry       int         `json:"expiry"` // seconds
+	Nonce        string       `json:"nonce"`
+	Expiry       int          `json:"expiry"` // seconds
 	RespTypeInfo *typedAnswer `json:"respTypeInfo,omitempty"`
 }
 

@@ -1,9 +1,7 @@
 package est
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strings"
@@ -60,18 +58,7 @@ func (c *call) readNonceRequest() ([]byte, error) {
 	if charset, ok := parameters["charset"]; err != nil || kind != typeFreshness || ok && !strings.EqualFold(charset, "utf-8") {
 		return nil, errNotFreshness
 	}
-	if c.r.ContentLength > maxNonceRequest {
-		return nil, errTooLarge
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxNonceRequest))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, errTooLarge
-	case err != nil:
-		return nil, fault.Wrap(fault.Malformed, "body_incomplete", "the request body did not arrive completely", err)
-	}
-	return body, nil
+	return c.readAll(maxNonceRequest)
 }
 
 // asTooMany gives the refusal of a device that asks for nonces too often the
