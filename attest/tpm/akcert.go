@@ -39,6 +39,9 @@ func (t *Trust) AK(ctx context.Context, profile string, certs [][]byte, at time.
 	if err := checkAKCertificate(leaf); err != nil {
 		return AKCertificate{}, err
 	}
+	if ak.Anchor, err = t.own(ctx, leaf, at); err != nil || ak.Anchor != "" {
+		return ak, err
+	}
 	var why *unvouched
 	top, err := t.chain(ctx, profile, akAnchors, leaf, certs[1:], at)
 	switch {
@@ -51,6 +54,21 @@ func (t *Trust) AK(ctx context.Context, profile string, certs [][]byte, at time.
 	}
 	ak.Anchor = digestOf(top.Raw)
 	return ak, nil
+}
+
+// own returns the authority of ours that issued a certificate, if it is one of ours and valid now.
+func (t *Trust) own(ctx context.Context, leaf *x509.Certificate, at time.Time) (string, error) {
+	if t.Own == nil {
+		return "", nil
+	}
+	anchor, err := t.Own(ctx, leaf)
+	if err != nil {
+		return "", fmt.Errorf("looking up the certificate of an attestation key: %w", err)
+	}
+	if anchor != "" && (at.Before(leaf.NotBefore) || at.After(leaf.NotAfter)) {
+		return "", attest.Refuse(attest.AKUntrusted, "the certificate of the attestation key has expired, or is not valid yet; have the key certified again")
+	}
+	return anchor, nil
 }
 
 // readAK reads the leaf of an attestation key's chain.

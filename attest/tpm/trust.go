@@ -34,6 +34,11 @@ type Trust struct {
 	Makers  *Makers              // whose roots count for every profile; nil: nobody's
 	Data    atomic.Pointer[Data] // what the operator keeps on file; nil is nothing. Replaced whole.
 
+	// Own returns the SHA-256 (lower-case hex) of the authority of ours that issued a certificate
+	// of an attestation key, byte for byte, and "" for any other certificate; nil: we issue none. Such an
+	// authority needs no anchor.
+	Own func(ctx context.Context, leaf *x509.Certificate) (string, error)
+
 	nothing  Data
 	vouchers vouchers
 }
