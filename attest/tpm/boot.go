@@ -32,7 +32,13 @@ func ReplayLog(log []byte, pcrs attest.PCRs) (attest.Boot, error) {
 		return attest.Boot{}, logMismatch("has digests of %s only, and the quote is of %s: set the firmware to that bank, or ask for another",
 			strings.Join(parsed.banks, ", "), pcrs.Bank)
 	}
-	replayed := replay{hash: of.hash(), quoted: pcrs.Values, values: map[uint32][]byte{}}
+	replayed := replay{hash: of.hash(), measured: make([]record, 0, len(parsed.records))}
+	for pcr, value := range pcrs.Values {
+		if pcr < 0 || pcr >= len(replayed.quoted) || len(value) != int(of.size) {
+			return attest.Boot{}, attest.Refuse(attest.PCRSelection, fmt.Sprintf("PCR %d of %d bytes is none of bank %s", pcr, len(value), pcrs.Bank))
+		}
+		replayed.quoted[pcr] = value
+	}
 	for i := range parsed.records {
 		if err := replayed.add(&parsed.records[i]); err != nil {
 			return attest.Boot{}, err
@@ -47,32 +53,30 @@ func ReplayLog(log []byte, pcrs attest.PCRs) (attest.Boot, error) {
 // replay is what a TPM would hold after the measurements of a log.
 type replay struct {
 	hash     hash.Hash
-	quoted   map[int][]byte
-	values   map[uint32][]byte
-	locality byte     // that the TPM was started from
-	measured []record // of quoted registers, in order
+	quoted   [24][]byte // nil where a register was not quoted
+	values   [24][]byte // nil where the log has nothing to say of it
+	locality byte       // that the TPM was started from
+	measured []record   // of quoted registers, in order
+
+	separators [][]byte // the digests of a separator
+	sized      []byte   // for sum
 }
 
 // add extends a register as TPM2_PCR_Extend does: new value = H(old value ‖ digest).
 func (r *replay) add(e *record) error {
-	want, quoted := r.quoted[int(e.pcr)]
 	switch {
 	case e.kind == evNoAction:
 		r.start(e)
 		return nil
-	case !quoted:
+	case e.pcr >= uint32(len(r.quoted)) || r.quoted[e.pcr] == nil:
 		return nil
 	case e.digest == nil:
 		return logMismatch("has no digest of the quoted bank in event %d (%s, PCR %d)", e.index, e.kind, e.pcr)
-	case len(want) != len(e.digest):
-		return logMismatch("has digests of another size than PCR %d as it was quoted", e.pcr)
 	}
-	value, ok := r.values[e.pcr]
-	if !ok {
-		value = r.initial(e.pcr)
-		r.values[e.pcr] = value
+	if r.values[e.pcr] == nil {
+		r.values[e.pcr] = r.initial(int(e.pcr))
 	}
-	r.extend(value, e.digest)
+	r.extend(r.values[e.pcr], e.digest)
 	r.measured = append(r.measured, *e)
 	return nil
 }
@@ -96,7 +100,7 @@ func (r *replay) start(e *record) {
 
 // initial is the register's value after TPM2_Startup (TCG PC Client Platform TPM
 // Profile, Section 4.6.2): zeros, or ones for those of a dynamic root of trust.
-func (r *replay) initial(pcr uint32) []byte {
+func (r *replay) initial(pcr int) []byte {
 	value := make([]byte, r.hash.Size())
 	switch {
 	case pcr == 0:
@@ -114,13 +118,13 @@ func (r *replay) initial(pcr uint32) []byte {
 // (0 to 7): its measurements were left out. Others the operating system extends without
 // an entry in this log.
 func (r *replay) compare() error {
-	for _, pcr := range sortedPCRs(r.quoted) {
-		want := r.quoted[pcr]
-		got, told := r.values[uint32(pcr)]
+	for pcr, want := range r.quoted {
+		got, told := r.values[pcr], r.values[pcr] != nil
 		if !told {
-			got = r.initial(uint32(pcr))
+			got = r.initial(pcr)
 		}
 		switch {
+		case want == nil:
 		case bytes.Equal(got, want), !told && pcr > 7:
 		case pcr == 5 && r.completeExit(got, want):
 		case !told:
@@ -150,7 +154,7 @@ func (r *replay) completeExit(got, want []byte) bool {
 		value := bytes.Clone(got)
 		var added []record
 		for _, action := range exit {
-			digest := r.sum([]byte(action))
+			digest := r.digest([]byte(action))
 			r.extend(value, digest)
 			added = append(added, record{index: -1, pcr: 5, kind: evEFIAction, digest: digest, data: []byte(action)})
 		}
@@ -162,20 +166,15 @@ func (r *replay) completeExit(got, want []byte) bool {
 	return false
 }
 
+// sum is the digest of b until the next call.
 func (r *replay) sum(b []byte) []byte {
 	r.hash.Reset()
 	r.hash.Write(b)
-	return r.hash.Sum(nil)
+	r.sized = r.hash.Sum(r.sized[:0])
+	return r.sized
 }
 
-func sortedPCRs(values map[int][]byte) []int {
-	pcrs := make([]int, 0, len(values))
-	for pcr := range values {
-		pcrs = append(pcrs, pcr)
-	}
-	slices.Sort(pcrs)
-	return pcrs
-}
+func (r *replay) digest(b []byte) []byte { return bytes.Clone(r.sum(b)) }
 
 // shorten gives the beginning of a digest, enough for a person to compare.
 func shorten(digest []byte) string {

@@ -78,7 +78,7 @@ func (c *content) says() string {
 
 // text is what b says if it is text, in ASCII or UTF-16, or nothing.
 func text(b []byte) string {
-	if len(b) >= 4 && b[1] == 0 && b[3] == 0 {
+	if isUTF16(b) {
 		return clean(utf16Text(b))
 	}
 	s := strings.TrimRight(string(b[:min(len(b), 4*maxSays)]), "\x00")
@@ -88,14 +88,19 @@ func text(b []byte) string {
 	return clean(s)
 }
 
+// isUTF16 reports whether b looks like English in UTF-16.
+func isUTF16(b []byte) bool { return len(b) >= 4 && b[0] != 0 && b[1] == 0 && b[2] != 0 && b[3] == 0 }
+
 // clean replaces what a terminal could take for a command, and cuts to maxSays.
 func clean(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		s = strings.Map(func(r rune) rune {
+			if !unicode.IsPrint(r) {
+				return '?'
+			}
+			return r
+		}, s)
+	}
 	if len(s) <= maxSays {
 		return s
 	}
