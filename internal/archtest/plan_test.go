@@ -77,6 +77,9 @@ var plan = map[string]room{
 		"enroll": "turns the protocol into an enroll.Request", "ca": "parses the CSR, answers the certificate",
 		"internal/cms": "answers are certs-only CMS", "internal/fault": "translates errors at the door",
 		"internal/limit": refusals}},
+	"enroll/akca": {level: 5, imports: map[string]string{
+		"enroll": "turns the protocol into an enroll.AKRequest", "attest/tpm": "how an attestation key is introduced",
+		"internal/fault": "translates errors at the door", "internal/limit": refusals}},
 	"console": {level: 5, imports: map[string]string{
 		"enroll": "operators manage tokens, anchors and held requests", "ca": "operators look at certificates",
 		"fleet": "operators manage devices", "policy": "asks for every Permit",
@@ -90,9 +93,10 @@ var plan = map[string]room{
 		"policy": "facts are canonical as policy writes them", "audit": "facts to store", "internal/fault": "tells errors apart"}},
 
 	"cmd/hallmark": {level: 7, imports: map[string]string{
-		"enroll/est": "mounts the door", "console": "mounts the door", "store": "opens the database",
+		"enroll/est": "mounts the door", "enroll/akca": "mounts the door", "console": "mounts the door", "store": "opens the database",
 		"enroll": "builds the room", "ca": "builds the room", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
 		"policy": "builds the enforcement point", "policy/rego": "loads the rules",
+		"attest": "builds the rooms of evidence", "attest/tpm": "opens what the operator keeps on file about TPMs",
 		"audit": "runs the sequencer; verifies offline", "internal/limit": "builds the one that the doors share"}},
 	"cmd/hallmark-device": {level: 7, imports: map[string]string{
 		"internal/estclient": "speaks EST", "internal/tpmdevice": "keys that live in a TPM, and evidence of it"}},
@@ -116,7 +120,7 @@ var guests = map[string]guest{
 	"github.com/zmap/zlint":               {rooms: []string{"ca"}, why: "lints before signing"},
 	"github.com/zmap/zcrypto":             {rooms: []string{"ca"}, why: "zlint's parser"},
 	"filippo.io/edwards25519":             {rooms: []string{"ca"}, why: "refuses Ed25519 keys of small order"},
-	"go.step.sm/crypto":                   {rooms: []string{"ca/keys"}, why: "keys by URI"},
+	"go.step.sm/crypto":                   {rooms: []string{"ca/keys"}, tests: []string{"internal/housetest"}, why: "keys by URI; the client of attestation CAs"},
 	"github.com/google/go-tpm":            {rooms: []string{"attest/tpm", "internal/forge", "internal/tpmdevice", "internal/swtpm"}, tests: []string{"internal/housetest"}, why: "speaks TPM 2.0"},
 	"golang.org/x/mod":                    {rooms: []string{"audit"}, tests: []string{"console"}, why: "the Merkle tree and signed notes"},
 	"github.com/prometheus/client_golang": {rooms: []string{"cmd/hallmark"}, why: "metrics"},
