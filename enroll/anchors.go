@@ -23,15 +23,15 @@ type Anchors struct {
 	Now   func() time.Time
 
 	mu      sync.Mutex
-	known   map[string]*trusted // by profile
-	changes int                 // how often this process has changed anchors
+	known   map[vouching]*trusted
+	changes int // how often this process has changed anchors
 }
 
 // Parse reads the certificates of a PEM or DER file as anchors of one profile
 // and kind. Each must be a certificate authority and none of our own.
 func (a *Anchors) Parse(profile string, kind AnchorKind, file []byte) ([]Anchor, error) {
-	if kind != IDevID {
-		return nil, fault.New(fault.Malformed, "anchor_kind", fmt.Sprintf("unknown kind %q: there is %q", kind, IDevID))
+	if kind != IDevID && kind != EK && kind != AK {
+		return nil, fault.New(fault.Malformed, "anchor_kind", fmt.Sprintf("unknown kind %q: there are %q, %q and %q", kind, IDevID, EK, AK))
 	}
 	var anchors []Anchor
 	for _, der := range certificatesIn(file) {
@@ -42,8 +42,8 @@ func (a *Anchors) Parse(profile string, kind AnchorKind, file []byte) ([]Anchor,
 		if !c.BasicConstraintsValid || !c.IsCA {
 			return nil, fault.New(fault.Malformed, "anchor_not_ca", fmt.Sprintf("%q is not a certificate authority", c.Subject))
 		}
-		for _, own := range a.Own {
-			if bytes.Equal(own.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo) {
+		for _, own := range a.Own { // what we certify ourselves is known by the certificate, whoever vouched for it; but we may certify attestation keys
+			if kind != AK && bytes.Equal(own.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo) {
 				return nil, fault.New(fault.Malformed, "anchor_own", "this is our own authority: its certificates are known without an anchor")
 			}
 		}
@@ -114,7 +114,7 @@ func (a *Anchors) verify(ctx context.Context, profile string, chain []*x509.Cert
 	if leaf.IsCA {
 		return "", fault.New(fault.Denied, "certificate_is_ca", "the client certificate is a certificate authority's, not a device's")
 	}
-	trusted, err := a.trusted(ctx, profile, at)
+	trusted, err := a.trusted(ctx, vouching{profile, IDevID}, at)
 	if err != nil {
 		return "", err
 	}

@@ -1,10 +1,6 @@
 package enroll
 
-import (
-	"time"
-
-	"github.com/hallmark-pki/hallmark/audit"
-)
+import "time"
 
 // describeAttestation is what the device's evidence showed, as policy and the
 // record see it; without evidence it says that there is none.
@@ -19,20 +15,8 @@ func (v *visit) describeAttestation() map[string]any {
 
 // describeBond is what the device attested with before.
 func (v *visit) describeBond() map[string]any {
-	b := v.bond
-	d := map[string]any{
-		"case": string(b.Case), "verdict": b.Verdict.String(),
-		"first": b.First.UTC().Format(audit.TimeFormat), "last": b.Last.UTC().Format(audit.TimeFormat),
-		"age_s": int64(v.at.Sub(b.Last) / time.Second),
-	}
-	for name, value := range map[string]string{"ek_sha256": b.EK, "ak_sha256": b.AK} {
-		if value != "" {
-			d[name] = value
-		}
-	}
-	if !b.Affirmed.IsZero() {
-		d["affirmed"] = b.Affirmed.UTC().Format(audit.TimeFormat)
-	}
+	d := v.bond.Document()
+	d["age_s"] = int64(v.at.Sub(v.bond.Last) / time.Second)
 	return d
 }
 

@@ -8,13 +8,20 @@ import (
 	"time"
 )
 
-// trusted is what one profile trusts to vouch for factory certificates, ready
-// to verify with, as the store had it at one moment.
+// trusted is what one profile trusts to vouch for one kind of thing, ready to
+// verify with, as the store had it at one moment.
 type trusted struct {
 	read     time.Time
-	pool     *x509.CertPool
+	list     []*x509.Certificate
+	pool     *x509.CertPool    // of them
 	ids      map[string]string // anchor's DER → its id
 	subjects map[string]bool   // the anchors' subjects, DER
+}
+
+// vouching says whose anchors are meant.
+type vouching struct {
+	profile string
+	kind    AnchorKind
 }
 
 // freshness is how long what was read of the anchors may be gone by. A change
@@ -22,15 +29,25 @@ type trusted struct {
 // much later at the most.
 const freshness = time.Second
 
-// trusted returns the anchors of a profile.
-func (a *Anchors) trusted(ctx context.Context, profile string, at time.Time) (*trusted, error) {
+// Roots returns the certificates that a profile trusts to vouch for one kind
+// of thing (idevid, ek, ak). The caller does not change them.
+func (a *Anchors) Roots(ctx context.Context, profile, kind string) ([]*x509.Certificate, error) {
+	t, err := a.trusted(ctx, vouching{profile, AnchorKind(kind)}, a.Now())
+	if err != nil {
+		return nil, err
+	}
+	return t.list, nil
+}
+
+// trusted returns the anchors of a profile and kind.
+func (a *Anchors) trusted(ctx context.Context, of vouching, at time.Time) (*trusted, error) {
 	a.mu.Lock()
-	known, changes := a.known[profile], a.changes
+	known, changes := a.known[of], a.changes
 	a.mu.Unlock()
 	if known != nil && at.Sub(known.read).Abs() < freshness {
 		return known, nil
 	}
-	anchors, err := a.Store.Anchors(ctx, profile, IDevID)
+	anchors, err := a.Store.Anchors(ctx, of.profile, of.kind)
 	if err != nil {
 		return nil, err
 	}
@@ -40,24 +57,25 @@ func (a *Anchors) trusted(ctx context.Context, profile string, at time.Time) (*t
 		if err != nil {
 			return nil, fmt.Errorf("reading anchor %s: %w", anchors[i].ID, err)
 		}
+		t.list = append(t.list, c)
 		t.pool.AddCert(c)
 		t.ids[string(c.Raw)], t.subjects[string(c.RawSubject)] = anchors[i].ID, true
 	}
-	a.keep(profile, t, changes)
+	a.keep(of, t, changes)
 	return t, nil
 }
 
 // keep remembers t, unless anchors have changed while it was read.
-func (a *Anchors) keep(profile string, t *trusted, changes int) {
+func (a *Anchors) keep(of vouching, t *trusted, changes int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.changes != changes {
 		return
 	}
 	if a.known == nil {
-		a.known = map[string]*trusted{}
+		a.known = map[vouching]*trusted{}
 	}
-	a.known[profile] = t
+	a.known[of] = t
 }
 
 // forget makes the next request read the anchors anew.
@@ -75,6 +93,6 @@ func (a *Anchors) named(ctx context.Context, profile string, leaf *x509.Certific
 			return false, nil
 		}
 	}
-	t, err := a.trusted(ctx, profile, at)
+	t, err := a.trusted(ctx, vouching{profile, IDevID}, at)
 	return err == nil && t.subjects[string(leaf.RawIssuer)], err
 }
