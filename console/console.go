@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/enroll"
@@ -40,6 +41,8 @@ type Config struct {
 	Tokens    *enroll.Tokens
 	Anchors   *enroll.Anchors
 	Requests  *enroll.Waiting
+	Bonds     *attest.Bonds
+	Baselines *attest.Baselines
 	Authority *ca.Authority
 	Log       *audit.Log
 	Record    Record
@@ -85,6 +88,7 @@ func New(config Config) (*Console, error) {
 	for name, missing := range map[string]bool{
 		"Policy": config.Policy == nil, "Operators": config.Operators == nil, "Fleet": config.Fleet == nil,
 		"Tokens": config.Tokens == nil, "Anchors": config.Anchors == nil, "Requests": config.Requests == nil,
+		"Bonds": config.Bonds == nil, "Baselines": config.Baselines == nil,
 		"Authority": config.Authority == nil, "Log": config.Log == nil, "Record": config.Record == nil,
 	} {
 		if missing {

@@ -27,6 +27,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/hallmark-pki/hallmark/attest"
+	"github.com/hallmark-pki/hallmark/attest/tpm"
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/enroll"
@@ -148,6 +150,8 @@ func (h *house) config(issuing crypto.Signer) Config {
 		Tokens:    &enroll.Tokens{Store: h.db, Now: time.Now},
 		Anchors:   &enroll.Anchors{Store: h.db, Now: time.Now},
 		Requests:  &enroll.Waiting{Store: h.db, Now: time.Now},
+		Bonds:     &attest.Bonds{Store: h.db, Now: time.Now},
+		Baselines: &attest.Baselines{Store: h.db, Bonds: h.db, Evidence: h.db, Now: time.Now, Replay: tpm.ReplayLog, Device: h.specimen},
 		Authority: authority,
 		Log:       &audit.Log{Store: h.db, Signer: signer, Verifier: h.verifier},
 		Record:    h.db,

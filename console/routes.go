@@ -40,6 +40,17 @@ var routes = []route{
 	{"POST", "/api/v1/devices/{id}/release", policy.ReleaseDevice, (*Console).releaseDevice, 0},
 	{"POST", "/api/v1/devices/{id}/retire", policy.RetireDevice, (*Console).retireDevice, 0},
 
+	{"POST", "/api/v1/devices/{id}/unbind", policy.UnbindDevice, (*Console).unbindDevice, 0},
+	{"GET", "/api/v1/devices/{id}/attestation", policy.ShowAttestation, (*Console).showAttestation, 0},
+
+	{"POST", "/api/v1/baselines", policy.AddBaseline, (*Console).addBaseline, 0},
+	{"POST", "/api/v1/baselines/learn", policy.LearnBaseline, (*Console).learnBaseline, 0},
+	{"GET", "/api/v1/baselines", policy.ListBaselines, (*Console).listBaselines, 0},
+	{"GET", "/api/v1/baselines/{id}", policy.ShowBaseline, (*Console).showBaseline, 0},
+	{"POST", "/api/v1/baselines/{id}/activate", policy.ActivateBaseline, (*Console).activateBaseline, 0},
+	{"POST", "/api/v1/baselines/{id}/deprecate", policy.DeprecateBaseline, (*Console).deprecateBaseline, 0},
+	{"POST", "/api/v1/baselines/{id}/deny", policy.DenyBaseline, (*Console).denyBaseline, 0},
+
 	{"POST", "/api/v1/anchors", policy.AddAnchor, (*Console).addAnchor, 0},
 	{"GET", "/api/v1/anchors", policy.ListAnchors, (*Console).listAnchors, 0},
 	{"DELETE", "/api/v1/anchors/{id}", policy.RemoveAnchor, (*Console).removeAnchor, 0},

@@ -59,35 +59,49 @@ func (h *house) samples() map[string]sample {
 		jsonOf(newAnchor{Profile: "device", Kind: "idevid", Certificate: pemOf(other)})).into(h.t, &anchor)
 	var decisions struct{ Items []struct{ ID string } }
 	h.want(h.client(h.admin), 200, "GET", "/api/v1/decisions", "").into(h.t, &decisions)
+	h.models("gw-5", "gw-6")
+	h.attested("gw-5", time.Now())
+	h.attested("gw-6", time.Now())
+	active, old := h.baseline(), h.baseline()
+	h.want(h.client(h.admin), 200, "POST", "/api/v1/baselines/"+old+"/activate", "")
 	reason := `{"reason":"because"}`
 	h.want(h.client(h.admin), 204, "POST", "/api/v1/devices/gw-3/quarantine", reason)
 	return map[string]sample{
-		"POST /api/v1/tokens":                  {"/api/v1/tokens", asJSON, `{"uses":2,"ttl":"7d"}`, 201},
-		"GET /api/v1/tokens":                   {"/api/v1/tokens", none, "", 200},
-		"GET /api/v1/tokens/{id}":              {"/api/v1/tokens/" + token.ID, none, "", 200},
-		"DELETE /api/v1/tokens/{id}":           {"/api/v1/tokens/" + token.ID, none, "", 204},
-		"GET /api/v1/requests":                 {"/api/v1/requests?state=pending", none, "", 200},
-		"GET /api/v1/requests/{id}":            {"/api/v1/requests/" + h.held("gw-2"), none, "", 200},
-		"POST /api/v1/requests/{id}/approve":   {"/api/v1/requests/" + h.held("gw-2") + "/approve", none, "", 204},
-		"POST /api/v1/requests/{id}/deny":      {"/api/v1/requests/" + h.held("gw-2") + "/deny", asJSON, reason, 204},
-		"POST /api/v1/devices/import":          {"/api/v1/devices/import", jsonlType, `{"id":"gw-9"}`, 200},
-		"GET /api/v1/devices":                  {"/api/v1/devices?state=active", none, "", 200},
-		"GET /api/v1/devices/{id}":             {"/api/v1/devices/gw-1", none, "", 200},
-		"POST /api/v1/devices/{id}/quarantine": {"/api/v1/devices/gw-2/quarantine", asJSON, reason, 204},
-		"POST /api/v1/devices/{id}/release":    {"/api/v1/devices/gw-3/release", none, "", 204},
-		"POST /api/v1/devices/{id}/retire":     {"/api/v1/devices/gw-4/retire", asJSON, reason, 204},
-		"POST /api/v1/anchors":                 {"/api/v1/anchors", asJSON, jsonOf(newAnchor{"device", "idevid", pemOf(maker)}), 201},
-		"GET /api/v1/anchors":                  {"/api/v1/anchors?profile=device", none, "", 200},
-		"DELETE /api/v1/anchors/{id}":          {"/api/v1/anchors/" + anchor.ID, none, "", 204},
-		"GET /api/v1/certificates":             {"/api/v1/certificates?valid=true", none, "", 200},
-		"GET /api/v1/certificates/{serial}":    {"/api/v1/certificates/" + issued.Serial, none, "", 200},
-		"GET /api/v1/decisions":                {"/api/v1/decisions?verdict=deny", none, "", 200},
-		"GET /api/v1/decisions/{id}":           {"/api/v1/decisions/" + decisions.Items[0].ID, none, "", 200},
-		"GET /api/v1/audit/entries":            {"/api/v1/audit/entries", none, "", 200},
-		"GET /api/v1/audit/export":             {"/api/v1/audit/export", none, "", 200},
-		"GET /api/v1/audit/proof/{name}":       {"/api/v1/audit/proof/" + issued.Serial, none, "", 200},
-		"GET /log/tile/entries/{path...}":      {"/log/tile/entries/000.p/1", none, "", 200},
-		"POST /api/v1/backup":                  {"/api/v1/backup", none, "", 200},
+		"POST /api/v1/tokens":                   {"/api/v1/tokens", asJSON, `{"uses":2,"ttl":"7d"}`, 201},
+		"GET /api/v1/tokens":                    {"/api/v1/tokens", none, "", 200},
+		"GET /api/v1/tokens/{id}":               {"/api/v1/tokens/" + token.ID, none, "", 200},
+		"DELETE /api/v1/tokens/{id}":            {"/api/v1/tokens/" + token.ID, none, "", 204},
+		"GET /api/v1/requests":                  {"/api/v1/requests?state=pending", none, "", 200},
+		"GET /api/v1/requests/{id}":             {"/api/v1/requests/" + h.held("gw-2"), none, "", 200},
+		"POST /api/v1/requests/{id}/approve":    {"/api/v1/requests/" + h.held("gw-2") + "/approve", none, "", 204},
+		"POST /api/v1/requests/{id}/deny":       {"/api/v1/requests/" + h.held("gw-2") + "/deny", asJSON, reason, 204},
+		"POST /api/v1/devices/import":           {"/api/v1/devices/import", jsonlType, `{"id":"gw-9"}`, 200},
+		"GET /api/v1/devices":                   {"/api/v1/devices?state=active", none, "", 200},
+		"GET /api/v1/devices/{id}":              {"/api/v1/devices/gw-1", none, "", 200},
+		"POST /api/v1/devices/{id}/quarantine":  {"/api/v1/devices/gw-2/quarantine", asJSON, reason, 204},
+		"POST /api/v1/devices/{id}/release":     {"/api/v1/devices/gw-3/release", none, "", 204},
+		"POST /api/v1/devices/{id}/retire":      {"/api/v1/devices/gw-4/retire", asJSON, reason, 204},
+		"POST /api/v1/devices/{id}/unbind":      {"/api/v1/devices/gw-6/unbind", asJSON, reason, 204},
+		"GET /api/v1/devices/{id}/attestation":  {"/api/v1/devices/gw-5/attestation", none, "", 200},
+		"POST /api/v1/baselines":                {"/api/v1/baselines", asJSON, someBaseline, 201},
+		"POST /api/v1/baselines/learn":          {"/api/v1/baselines/learn", asJSON, `{"device":"gw-5"}`, 201},
+		"GET /api/v1/baselines":                 {"/api/v1/baselines?model=m", none, "", 200},
+		"GET /api/v1/baselines/{id}":            {"/api/v1/baselines/" + active, none, "", 200},
+		"POST /api/v1/baselines/{id}/activate":  {"/api/v1/baselines/" + active + "/activate", none, "", 200},
+		"POST /api/v1/baselines/{id}/deprecate": {"/api/v1/baselines/" + old + "/deprecate", asJSON, reason, 200},
+		"POST /api/v1/baselines/{id}/deny":      {"/api/v1/baselines/" + h.baseline() + "/deny", asJSON, reason, 200},
+		"POST /api/v1/anchors":                  {"/api/v1/anchors", asJSON, jsonOf(newAnchor{"device", "idevid", pemOf(maker)}), 201},
+		"GET /api/v1/anchors":                   {"/api/v1/anchors?profile=device", none, "", 200},
+		"DELETE /api/v1/anchors/{id}":           {"/api/v1/anchors/" + anchor.ID, none, "", 204},
+		"GET /api/v1/certificates":              {"/api/v1/certificates?valid=true", none, "", 200},
+		"GET /api/v1/certificates/{serial}":     {"/api/v1/certificates/" + issued.Serial, none, "", 200},
+		"GET /api/v1/decisions":                 {"/api/v1/decisions?verdict=deny", none, "", 200},
+		"GET /api/v1/decisions/{id}":            {"/api/v1/decisions/" + decisions.Items[0].ID, none, "", 200},
+		"GET /api/v1/audit/entries":             {"/api/v1/audit/entries", none, "", 200},
+		"GET /api/v1/audit/export":              {"/api/v1/audit/export", none, "", 200},
+		"GET /api/v1/audit/proof/{name}":        {"/api/v1/audit/proof/" + issued.Serial, none, "", 200},
+		"GET /log/tile/entries/{path...}":       {"/log/tile/entries/000.p/1", none, "", 200},
+		"POST /api/v1/backup":                   {"/api/v1/backup", none, "", 200},
 	}
 }
 

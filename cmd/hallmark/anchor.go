@@ -38,7 +38,7 @@ func anchorAdd(c *connection) *cobra.Command {
 		},
 	}
 	add.Flags().StringVar(&profile, "profile", "", "the profile that is to trust them")
-	add.Flags().StringVar(&kind, "kind", "", "what they vouch for: idevid, factory certificates")
+	add.Flags().StringVar(&kind, "kind", "", "what they vouch for: idevid (factory certificates), ek (TPMs) or ak (attestation keys)")
 	return add
 }
 

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/attest"
+	"github.com/hallmark-pki/hallmark/attest/tpm"
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/ca/keys"
@@ -184,10 +186,21 @@ func (h *house) openDoors(context.Context) error {
 	h.console, err = console.New(console.Config{
 		Policy: h.policy, Operators: pool,
 		Fleet: register, Tokens: tokens, Anchors: anchors, Requests: waiting,
+		Bonds: &attest.Bonds{Store: h.db, Now: time.Now}, Baselines: h.baselines(register),
 		Authority: h.authority, Log: h.auditLog, Record: h.db, Backup: h.backup(), Logger: h.log,
 		Limiter: limiter, Observe: h.metrics.called,
 	})
 	return err
+}
+
+// baselines are the reference values that devices are held against.
+func (h *house) baselines(register *fleet.Register) *attest.Baselines {
+	return &attest.Baselines{Store: h.db, Bonds: h.db, Evidence: h.db, Now: time.Now, Replay: tpm.ReplayLog,
+		Device: func(ctx context.Context, id string) (attest.Specimen, error) {
+			d, err := register.Device(ctx, id)
+			return attest.Specimen{Model: d.Model, InService: d.State.InService()}, err
+		},
+	}
 }
 
 // backup says what a backup of this server holds.

@@ -23,6 +23,8 @@ func deviceCommand() *cobra.Command {
 		deviceImport(c), deviceList(c), deviceShow(c),
 		deviceMove(c, "quarantine", "quarantined", "Stop a device: it gets nothing until it is released",
 			`  hallmark device quarantine gw-0001 --reason "seal broken"`, true),
+		deviceMove(c, "unbind", "no longer bound to its TPM", "Forget the TPM that a device attested with, as after a repair",
+			`  hallmark device unbind gw-0001 --reason "board replaced"`, true),
 		deviceMove(c, "release", "released", "End a device's quarantine", "  hallmark device release gw-0001", false),
 		deviceMove(c, "retire", "retired", "End a device's life for good",
 			`  hallmark device retire gw-0001 --reason "scrapped"`, true))

@@ -81,6 +81,7 @@ var plan = map[string]room{
 		"enroll": "turns the protocol into an enroll.AKRequest", "attest/tpm": "how an attestation key is introduced",
 		"internal/fault": "translates errors at the door", "internal/limit": refusals}},
 	"console": {level: 5, imports: map[string]string{
+		"attest": "operators manage baselines and lift bonds",
 		"enroll": "operators manage tokens, anchors and held requests", "ca": "operators look at certificates",
 		"fleet": "operators manage devices", "policy": "asks for every Permit",
 		"audit": "serves the record", "internal/fault": "translates errors at the door", "internal/limit": refusals}},
