@@ -16,7 +16,7 @@ const (
 	deviceColumns = "id, model, serial, batch, ek, ak, labels, state, reason, created, changed"
 	insertDevice  = "INSERT INTO device (" + deviceColumns + ") VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}"
 	deviceWidth   = 11
-	selectDevice  = "SELECT " + deviceColumns + " FROM device"
+	selectDevice  = "SELECT " + deviceColumns + ", EXISTS (SELECT 1 FROM bond WHERE bond.device = device.seq) FROM device"
 )
 
 const noDevice = "no such device in the register"
@@ -74,7 +74,9 @@ func (db *DB) Devices(ctx context.Context, f fleet.Filter) ([]fleet.Device, erro
 func (db *DB) devices(ctx context.Context, query string, args ...any) ([]fleet.Device, error) {
 	var found []fleet.Device
 	err := db.each(ctx, query, args, func(r *sql.Rows) error {
-		d, err := scanDevice(r)
+		var bonded bool
+		d, err := scanDevice(r, &bonded)
+		d.Bonded = bonded
 		found = append(found, d)
 		return err
 	})
