@@ -36,6 +36,7 @@ type Session struct {
 	client  *Client
 	base    string
 	binding string
+	cookie  string // of the nonce asked for last
 	http    *http.Client
 }
 

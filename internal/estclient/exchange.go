@@ -135,8 +135,16 @@ func (s *Session) exchange(ctx context.Context, method, operation string, csr []
 		request.Header.Set("Content-Type", "application/pkcs10")
 		request.Header.Set("Content-Transfer-Encoding", "base64")
 	}
+	return s.send(request)
+}
+
+// send sends a request with what says who asks.
+func (s *Session) send(request *http.Request) (http.Header, []byte, error) {
 	if s.client.Password != "" {
 		request.SetBasicAuth(s.client.User, s.client.Password)
+	}
+	if s.cookie != "" {
+		request.AddCookie(&http.Cookie{Name: nonceCookie, Value: s.cookie})
 	}
 	response, err := s.http.Do(request)
 	if err != nil {

@@ -1,6 +1,7 @@
 package estclient
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -13,21 +14,24 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // Request is a certification request to be (PKCS#10, RFC 2986). crypto/x509
-// cannot write a challengePassword, so it is written here.
+// cannot write its attributes, so it is written here.
 type Request struct {
-	Key       crypto.Signer // ECDSA P-256 or P-384, Ed25519, or RSA
-	Subject   []byte        // DER of the subject; nil for an empty one, which leaves the name to the server
-	Challenge string        // challengePassword; empty for none
+	Key         crypto.Signer // ECDSA P-256 or P-384, Ed25519, or RSA
+	Subject     []byte        // DER of the subject; nil for an empty one, which leaves the name to the server
+	Challenge   string        // challengePassword; empty for none
+	Attestation []byte        // DER of an AttestationBundle about Key; nil for none
 }
 
 var (
 	oidChallengePassword = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 7}
+	oidAttestation       = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 2, 59} // id-aa-attestation (draft-ietf-lamps-csr-attestation)
 	oidECDSAWithSHA256   = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}
 	oidECDSAWithSHA384   = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 3}
 	oidRSAWithSHA256     = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}
@@ -78,16 +82,31 @@ func (r *Request) info() ([]byte, error) {
 	return b.Bytes()
 }
 
+// addAttributes writes them as a SET OF, which DER sorts (X.690, Section 11.6).
 func (r *Request) addAttributes(b *cryptobyte.Builder) {
-	if r.Challenge == "" {
-		return
-	}
-	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1ObjectIdentifier(oidChallengePassword)
-		b.AddASN1(casn1.SET, func(b *cryptobyte.Builder) {
+	var attributes [][]byte
+	if r.Challenge != "" {
+		attributes = append(attributes, attribute(oidChallengePassword, func(b *cryptobyte.Builder) {
 			b.AddASN1(casn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes([]byte(r.Challenge)) })
-		})
+		}))
+	}
+	if r.Attestation != nil {
+		attributes = append(attributes, attribute(oidAttestation, func(b *cryptobyte.Builder) { b.AddBytes(r.Attestation) }))
+	}
+	slices.SortFunc(attributes, bytes.Compare)
+	for _, one := range attributes {
+		b.AddBytes(one)
+	}
+}
+
+// attribute is one with a single value.
+func attribute(kind asn1.ObjectIdentifier, value func(*cryptobyte.Builder)) []byte {
+	var b cryptobyte.Builder
+	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(kind)
+		b.AddASN1(casn1.SET, value)
 	})
+	return b.BytesOrPanic()
 }
 
 // sign signs with the digest that suits the key.

@@ -25,7 +25,8 @@ func TestRequest(t *testing.T) {
 	rsaKey, _ := rsa.GenerateKey(rand.Reader, 2048)
 	subject, _ := base64.StdEncoding.DecodeString("MCgxFjAUBgNVBAoMDUV4YW1wbGUgRmxlZXQxDjAMBgNVBAUTBWRldi0x")
 	for name, key := range map[string]crypto.Signer{"P-256": p256, "P-384": p384, "Ed25519": ed, "RSA": rsaKey} {
-		for _, r := range []estclient.Request{{Key: key}, {Key: key, Subject: subject, Challenge: "QUFBQQ=="}} {
+		for _, r := range []estclient.Request{{Key: key}, {Key: key, Subject: subject, Challenge: "QUFBQQ=="},
+			{Key: key, Subject: subject, Challenge: "QUFBQQ==", Attestation: []byte{0x30, 2, 5, 0}}} {
 			der, err := r.DER()
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
@@ -43,7 +44,8 @@ func TestRequest(t *testing.T) {
 			openssl := exec.Command("openssl", "req", "-inform", "DER", "-verify", "-noout", "-text")
 			openssl.Stdin = strings.NewReader(string(der))
 			out, err := openssl.CombinedOutput()
-			if err != nil || strings.Contains(string(out), "QUFBQQ==") != (r.Challenge != "") {
+			if err != nil || strings.Contains(string(out), "QUFBQQ==") != (r.Challenge != "") ||
+				strings.Contains(string(out), "1.2.840.113549.1.9.16.2.59") != (r.Attestation != nil) {
 				t.Errorf("%s: openssl: %v\n%s", name, err, out)
 			}
 		}
