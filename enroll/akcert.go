@@ -131,7 +131,7 @@ func (e *Enroller) poseAK(ctx context.Context, v *visit, p *pendingAK, ek any) (
 	if err != nil {
 		return nil, fmt.Errorf("keeping an attestation key: %w", err)
 	}
-	return activation, e.Attestation.Nonces.Keep(ctx, sha256.Sum256(secret), body, v.at.Add(nonceExpiry))
+	return activation, e.Attestation.Nonces.Keep(ctx, sha256.Sum256(secret), body, v.at.Add(e.Attestation.expiry()))
 }
 
 // CertifyAK ends what ChallengeAK began: secret is what the TPM has opened.
@@ -185,7 +185,7 @@ func (e *Enroller) activated(ctx context.Context, v *visit, secret []byte) (*pen
 	}
 	body, err := e.Attestation.Nonces.Take(ctx, sha256.Sum256(secret), v.at)
 	if fault.Is(err, fault.NotFound) {
-		return nil, attest.Refuse(attest.ActivationFailed, fmt.Sprintf("nothing waits for this secret: it was not given out here, was used already, or is older than %s; ask for another", nonceExpiry))
+		return nil, attest.Refuse(attest.ActivationFailed, fmt.Sprintf("nothing waits for this secret: it was not given out here, was used already, or is older than %s; ask for another", e.Attestation.expiry()))
 	}
 	if err != nil {
 		return nil, err

@@ -25,7 +25,11 @@ func (e *Enroller) attest(ctx context.Context, v *visit) error {
 		return nil
 	}
 	if v.CSR.Attestation == nil {
-		return e.unattested(ctx, v)
+		err := e.unattested(ctx, v)
+		if err != nil {
+			e.Attestation.observe(&v.attested, err)
+		}
+		return err
 	}
 	if v.Operation == ServerKeygen {
 		return attest.Refuse(attest.UnsupportedEvidence, "evidence is about the device's own key, and here the server makes another; send it to simpleenroll")
@@ -34,9 +38,15 @@ func (e *Enroller) attest(ctx context.Context, v *visit) error {
 }
 
 // appraise holds evidence about a key against the challenge that it answers.
-// The order counts: what cannot be read uses no nonce up, and nothing else is looked at
-// before the nonce is used.
 func (e *Enroller) appraise(ctx context.Context, v *visit, der, spki []byte) error {
+	err := e.verify(ctx, v, der, spki)
+	e.Attestation.observe(&v.attested, err)
+	return err
+}
+
+// verify does what appraise says. The order counts: what cannot be read uses
+// no nonce up, and nothing else is looked at before the nonce is used.
+func (e *Enroller) verify(ctx context.Context, v *visit, der, spki []byte) error {
 	evidence, err := attest.ParseEvidence(der)
 	if err != nil {
 		return err

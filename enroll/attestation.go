@@ -1,8 +1,10 @@
 package enroll
 
 import (
+	"cmp"
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/attest/tpm"
@@ -19,8 +21,29 @@ type Attestation struct {
 	Evidence  attest.EvidenceStore
 	Nonces    NonceStore
 	Limiter   *limit.Limiter // of nonces given out, per source and per device; nil: no limits
+	Expiry    time.Duration  // how long an exchange may be answered; 0 means 5 min
+
+	// Observe is told of each piece of evidence: what it came to, and the reason where it was
+	// refused, for metrics; may be nil.
+	Observe func(r *attest.Result, refused attest.Reason)
 
 	sealing atomic.Pointer[[]byte] // the secret of Nonces, once it was read
+}
+
+// expiry is how long an exchange may be answered.
+func (a *Attestation) expiry() time.Duration { return cmp.Or(a.Expiry, 5*time.Minute) }
+
+// observe tells what evidence came to. Failures of our own are not evidence's.
+func (a *Attestation) observe(r *attest.Result, err error) {
+	if a == nil || a.Observe == nil {
+		return
+	}
+	switch f := fault.Of(err); {
+	case err == nil:
+		a.Observe(r, "")
+	case f.Kind == fault.Malformed || f.Kind == fault.Denied:
+		a.Observe(&attest.Result{Case: r.Case}, attest.Reason(f.Code))
+	}
 }
 
 // allow returns the refusal of who has asked for too many nonces.

@@ -11,9 +11,6 @@ import (
 	"github.com/hallmark-pki/hallmark/internal/fault"
 )
 
-// nonceExpiry is how long an exchange may be answered.
-const nonceExpiry = 5 * time.Minute
-
 // TooManyNonces is the code of the refusal, of kind Busy, of who asks for nonces too often.
 const TooManyNonces = "rate_limited"
 
@@ -100,11 +97,11 @@ func (e *Enroller) pose(ctx context.Context, v *visit, a *Ask) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	text, err := sealed{Profile: v.profile.Name, Device: v.device.ID, Until: v.at.Add(nonceExpiry), Challenge: challenge}.seal(secret)
+	text, err := sealed{Profile: v.profile.Name, Device: v.device.ID, Until: v.at.Add(e.Attestation.expiry()), Challenge: challenge}.seal(secret)
 	if err != nil {
 		return Answer{}, err
 	}
-	return Answer{Nonce: challenge.Nonce, Expiry: nonceExpiry, Bank: bank, PCRs: challenge.PCRs, Activation: activation, Sealed: text}, nil
+	return Answer{Nonce: challenge.Nonce, Expiry: e.Attestation.expiry(), Bank: bank, PCRs: challenge.PCRs, Activation: activation, Sealed: text}, nil
 }
 
 // inService returns the refusal of a device that would get nothing. Policy says
