@@ -63,11 +63,11 @@ func (v *Verifier) Challenge(ctx context.Context, q Question) (attest.Challenge,
 		}
 		return c, nil, nil
 	}
-	ak, err := parseArea(q.AKPublic, theAK)
+	ak, err := parseAK(q.AKPublic)
 	if err != nil {
 		return attest.Challenge{}, nil, err
 	}
-	if err := checkAK(ak); err != nil {
+	if _, err := ak.key(theAK); err != nil {
 		return attest.Challenge{}, nil, err
 	}
 	c.AKPublic = ak.bytes

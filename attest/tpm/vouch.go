@@ -106,11 +106,8 @@ func (p *proof) checkNamed(cert AKCertificate) error {
 
 // useArea takes the attestation key from its public area.
 func (p *proof) useArea(encoded []byte) error {
-	a, err := parseArea(encoded, theAK)
+	a, err := parseAK(encoded)
 	if err != nil {
-		return err
-	}
-	if err := checkAK(a); err != nil {
 		return err
 	}
 	public, spki, err := a.spki(theAK)
@@ -121,6 +118,15 @@ func (p *proof) useArea(encoded []byte) error {
 	p.ak = signer{public: public, scheme: a.scheme}
 	p.result.AK = attest.AttestationKey{Name: a.name(), Public: a.bytes, SHA256: hex.EncodeToString(sum[:])}
 	return nil
+}
+
+// parseAK reads the public area of an attestation key.
+func parseAK(encoded []byte) (*area, error) {
+	a, err := parseArea(encoded, theAK)
+	if err != nil {
+		return nil, err
+	}
+	return a, checkAK(a)
 }
 
 // checkAK wants a key that was made in the TPM, cannot leave it, and signs
