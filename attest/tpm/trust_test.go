@@ -28,7 +28,7 @@ var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 // shop is a maker's (or an attestation authority's) tree: root, intermediate, and what it issues.
 type shop struct {
-	t                  *testing.T
+	t                  testing.TB
 	root, intermediate *x509.Certificate
 	rootKey, key       *ecdsa.PrivateKey
 	serial             int64
@@ -41,7 +41,7 @@ var keys = struct {
 	p256 *ecdsa.PrivateKey
 }{}
 
-func rsaKey(t *testing.T) *rsa.PrivateKey {
+func rsaKey(t testing.TB) *rsa.PrivateKey {
 	keys.Do(func() {
 		keys.rsa, _ = rsa.GenerateKey(rand.Reader, 2048)
 		keys.p256, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -52,12 +52,12 @@ func rsaKey(t *testing.T) *rsa.PrivateKey {
 	return keys.rsa
 }
 
-func eccKey(t *testing.T) *ecdsa.PrivateKey {
+func eccKey(t testing.TB) *ecdsa.PrivateKey {
 	rsaKey(t)
 	return keys.p256
 }
 
-func newShop(t *testing.T, name string) *shop {
+func newShop(t testing.TB, name string) *shop {
 	t.Helper()
 	s := &shop{t: t}
 	s.rootKey, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
