@@ -74,7 +74,7 @@ func filled(m map[string]any) map[string]any {
 func (k *EndorsementKey) document() map[string]any {
 	return filled(map[string]any{
 		"sha256": k.SHA256, "manufacturer": k.Manufacturer, "model": k.Model, "version": k.Version,
-		"chain": k.Anchor, "certificate_sha256": k.Certificate, "trusted": k.Trusted,
+		"chain": k.Anchor, "certificate_sha256": k.Certificate, "trusted": k.Trusted, "untrusted_because": k.Untrusted,
 	})
 }
 
