@@ -106,18 +106,18 @@ func (e *Enroller) byToken(ctx context.Context, v *visit) (caller, error) {
 	if v.Operation == Reenroll && !v.profile.TokenReenroll {
 		return caller{}, fault.New(fault.Denied, "reenroll_certificate", "a renewal needs the certificate to be renewed as client certificate; with a token use simpleenroll")
 	}
-	t, err := e.Tokens.find(ctx, v.Proof.Password)
+	t, found, err := e.Tokens.find(ctx, v.Proof.Password, v.Proof.User)
 	if err != nil {
 		return caller{}, err
 	}
 	if err := t.check(v.profile.Name, v.Proof.User, v.at); err != nil {
 		return caller{}, err
 	}
-	device := t.Device
-	if device == "" {
-		device = v.Proof.User
+	c := caller{Device: t.Device, Method: byToken, Token: t.ID, found: found}
+	if c.Device == "" {
+		c.Device = v.Proof.User
 	}
-	return caller{Device: device, Method: byToken, Token: t.ID}, nil
+	return c, nil
 }
 
 // byCertificate takes a certificate that Issued found to be ours byte for

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hallmark-pki/hallmark/audit"
+	"github.com/hallmark-pki/hallmark/fleet"
 )
 
 // Token is a right to enrol that somebody carries. The secret itself is never
@@ -32,8 +33,9 @@ type TokenFilter struct {
 
 // TokenStore keeps tokens. Issuance counts their uses (ca.Issuance.Token).
 type TokenStore interface {
-	// TokenByHash returns the token, or an error of kind NotFound.
-	TokenByHash(ctx context.Context, hash [32]byte) (Token, error)
+	// TokenByHash returns the token, or an error of kind NotFound, and with it the
+	// device that it is for: its own, or else the one named; nil if there is none in the register.
+	TokenByHash(ctx context.Context, hash [32]byte, named string) (Token, *fleet.Device, error)
 	Tokens(ctx context.Context, f TokenFilter) ([]Token, error)
 	// CreateToken and RevokeToken commit with the event. Revoking an unknown one is NotFound; a revoked one stays revoked.
 	CreateToken(ctx context.Context, t Token, e audit.Event) error

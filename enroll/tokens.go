@@ -72,13 +72,14 @@ func (t *Tokens) Revoke(ctx context.Context, p policy.Permit, id string) error {
 	return t.Store.RevokeToken(ctx, id, event)
 }
 
-// find returns the token behind a secret.
-func (t *Tokens) find(ctx context.Context, secret string) (Token, error) {
-	token, err := t.Store.TokenByHash(ctx, sha256.Sum256([]byte(secret)))
+// find returns the token behind a secret, and the device that it is for: its
+// own, or else the one named; nil if there is none in the register.
+func (t *Tokens) find(ctx context.Context, secret, named string) (Token, *fleet.Device, error) {
+	token, device, err := t.Store.TokenByHash(ctx, sha256.Sum256([]byte(secret)), named)
 	if fault.Is(err, fault.NotFound) {
-		return Token{}, fault.New(fault.Unauthenticated, "token_unknown", "no such enrolment token; check that it was copied whole")
+		err = fault.New(fault.Unauthenticated, "token_unknown", "no such enrolment token; check that it was copied whole")
 	}
-	return token, err
+	return token, device, err
 }
 
 // check returns why the token cannot be used now by this user under this profile.

@@ -120,7 +120,7 @@ func BenchmarkIssue(b *testing.B) {
 				ctx := context.Background()
 				for p.Next() {
 					i := n.Add(1) - 1
-					if _, err := db.TokenByHash(ctx, token.Hash); err != nil {
+					if _, _, err := db.TokenByHash(ctx, token.Hash, "d1"); err != nil {
 						b.Error(err)
 					}
 					if _, err := db.Device(ctx, all[i].Certificate.Device); err != nil {

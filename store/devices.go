@@ -16,7 +16,8 @@ const (
 	deviceColumns = "id, model, serial, batch, ek, ak, labels, state, reason, created, changed"
 	insertDevice  = "INSERT INTO device (" + deviceColumns + ") VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}"
 	deviceWidth   = 11
-	selectDevice  = "SELECT " + deviceColumns + ", EXISTS (SELECT 1 FROM bond WHERE bond.device = device.seq) FROM device"
+	bonded        = "EXISTS (SELECT 1 FROM bond WHERE bond.device = device.seq)"
+	selectDevice  = "SELECT " + deviceColumns + ", " + bonded + " FROM device"
 )
 
 const noDevice = "no such device in the register"

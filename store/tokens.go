@@ -6,6 +6,7 @@ import (
 
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/enroll"
+	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
 )
 
@@ -15,16 +16,50 @@ const (
 	noToken      = "no such token"
 )
 
-// TokenByHash returns the token, or an error of kind NotFound.
-func (db *DB) TokenByHash(ctx context.Context, hash [32]byte) (enroll.Token, error) {
-	found, err := db.tokens(ctx, selectToken+" WHERE hash = ?", hash[:])
-	if err == nil && len(found) == 0 {
+// selectBearer reads a token and the device that it is for at once: an
+// enrolment by token needs both, and a look-up costs it more than a row. A
+// device that is not there has an empty id.
+const selectBearer = `SELECT coalesce(device.id, ''), coalesce(model, ''), coalesce(serial, ''), coalesce(batch, ''), coalesce(ek, ''), coalesce(ak, ''),
+	coalesce(labels, ''), coalesce(state, ''), coalesce(reason, ''), coalesce(device.created, 0), coalesce(changed, 0), ` + bonded + `,
+	t.id, hash, t.device, profile, uses, used, t.created, expires, by, revoked
+	FROM token t LEFT JOIN device ON device.id = CASE t.device WHEN '' THEN ? ELSE t.device END WHERE hash = ?`
+
+// TokenByHash returns the token, or an error of kind NotFound, and with it the
+// device that it is for: its own, or else the one named; nil if there is none in the register.
+func (db *DB) TokenByHash(ctx context.Context, hash [32]byte, named string) (enroll.Token, *fleet.Device, error) {
+	var token enroll.Token
+	var device *fleet.Device
+	err := db.each(ctx, selectBearer, []any{named, hash[:]}, func(r *sql.Rows) error {
+		var row tokenScan
+		var bonded bool
+		d, err := scanDevice(r, append([]any{&bonded}, row.columns()...)...)
+		if token = row.token(); d.ID != "" {
+			d.Bonded = bonded
+			device = &d
+		}
+		return err
+	})
+	if err == nil && token.ID == "" {
 		err = fault.New(fault.NotFound, "token_unknown", noToken)
 	}
-	if err != nil {
-		return enroll.Token{}, err
-	}
-	return found[0], nil
+	return token, device, err
+}
+
+// tokenScan takes the columns of a token.
+type tokenScan struct {
+	enroll.Token
+	hash             sql.RawBytes
+	created, expires int64
+}
+
+func (s *tokenScan) columns() []any {
+	return []any{&s.ID, &s.hash, &s.Device, &s.Profile, &s.Uses, &s.Used, &s.created, &s.expires, &s.By, &s.Revoked}
+}
+
+func (s *tokenScan) token() enroll.Token {
+	copy(s.Hash[:], s.hash)
+	s.Created, s.Expires = fromMillis(s.created), fromMillis(s.expires)
+	return s.Token
 }
 
 // Tokens returns those that the filter selects, newest first.
@@ -45,13 +80,9 @@ func (db *DB) Tokens(ctx context.Context, f enroll.TokenFilter) ([]enroll.Token,
 func (db *DB) tokens(ctx context.Context, query string, args ...any) ([]enroll.Token, error) {
 	var found []enroll.Token
 	err := db.each(ctx, query, args, func(r *sql.Rows) error {
-		var t enroll.Token
-		var hash sql.RawBytes
-		var created, expires int64
-		err := r.Scan(&t.ID, &hash, &t.Device, &t.Profile, &t.Uses, &t.Used, &created, &expires, &t.By, &t.Revoked)
-		copy(t.Hash[:], hash)
-		t.Created, t.Expires = fromMillis(created), fromMillis(expires)
-		found = append(found, t)
+		var row tokenScan
+		err := r.Scan(row.columns()...)
+		found = append(found, row.token())
 		return err
 	})
 	return found, err

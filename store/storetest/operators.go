@@ -8,6 +8,7 @@ import (
 
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/enroll"
+	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
 )
 
@@ -25,10 +26,24 @@ func testTokens(t *testing.T, place Place) {
 		wantRecorded(t, db, event, true)
 		tokens = append([]enroll.Token{token}, tokens...)
 	}
-	found, err := db.TokenByHash(t.Context(), tokens[0].Hash)
+	found, device, err := db.TokenByHash(t.Context(), tokens[0].Hash, "")
 	do(t, err)
 	same(t, "token", found, tokens[0])
-	_, err = db.TokenByHash(t.Context(), [32]byte{})
+	same(t, "its device", device, nil)
+	importLines(t, db, fleet.Line{Number: 1, Device: fleet.Device{ID: "d1", Model: "m", Labels: map[string]string{"site": "north"}}}, fleet.Line{Number: 2, Device: fleet.Device{ID: "d2"}})
+	for named, want := range map[string]string{"": "", "d1": "d1", "d2": "d2", "d3": ""} { // the token's own goes before the one named
+		for token, want := range map[[32]byte]string{tokens[0].Hash: "d1", tokens[1].Hash: want} {
+			found, device, err := db.TokenByHash(t.Context(), token, named)
+			do(t, err)
+			same(t, "hash", found.Hash, token)
+			if same(t, "known", device != nil, want != ""); device != nil {
+				plain, err := db.Device(t.Context(), want)
+				do(t, err)
+				same(t, "device", *device, plain)
+			}
+		}
+	}
+	_, _, err = db.TokenByHash(t.Context(), [32]byte{}, "")
 	want(t, err, fault.NotFound, "token_unknown")
 
 	for _, c := range []struct {
@@ -49,7 +64,7 @@ func testTokens(t *testing.T, place Place) {
 		event = Event("token.revoke", tokens[0].ID)
 		do(t, db.RevokeToken(t.Context(), tokens[0].ID, event))
 		wantRecorded(t, db, event, true)
-		found, err = db.TokenByHash(t.Context(), tokens[0].Hash)
+		found, _, err = db.TokenByHash(t.Context(), tokens[0].Hash, "")
 		do(t, err)
 		same(t, "revoked", found.Revoked, true)
 	}

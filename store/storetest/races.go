@@ -34,7 +34,7 @@ func testTokenRace(t *testing.T, place Place) {
 		for n, err := range errs {
 			wantRecorded(t, handles[0], issuances[n].Event, err == nil)
 		}
-		found, err := handles[1].TokenByHash(t.Context(), token.Hash)
+		found, _, err := handles[1].TokenByHash(t.Context(), token.Hash, "")
 		do(t, err)
 		same(t, "uses counted", found.Used, uses)
 	}

@@ -266,7 +266,7 @@ func testReopen(t *testing.T, place Place) {
 	c, err := db.Certificate(t.Context(), i.Certificate.Serial)
 	do(t, err)
 	same(t, "certificate", *c, *i.Certificate)
-	found, err := db.TokenByHash(t.Context(), token.Hash)
+	found, _, err := db.TokenByHash(t.Context(), token.Hash, "")
 	do(t, err)
 	same(t, "token", found, token)
 	note, err := db.Checkpoint(t.Context())
