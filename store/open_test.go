@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"database/sql"
 	"os"
 	"path/filepath"
@@ -91,6 +92,17 @@ func TestBackup(t *testing.T) {
 	db := open(t, store.Config{Path: filepath.Join(folder, "hallmark.db")})
 	all, _ := enrolments(t, db, 300)
 	copied := filepath.Join(folder, "copy.db")
+	secret, err := db.Secret(t.Context(), "nonce")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := storetest.Outcome(all[0].Certificate.Device, storetest.NewTPM(), 1, 9000)
+	if err := db.Attest(t.Context(), o, storetest.Event("device.attest", o.Bond.Device)); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Spend(t.Context(), [32]byte{7}, storetest.Now); err != nil {
+		t.Fatal(err)
+	}
 	done := make(chan error)
 	go func() { // under load
 		for _, i := range all {
@@ -117,6 +129,20 @@ func TestBackup(t *testing.T) {
 	d, err := other.Device(t.Context(), all[299].Certificate.Device)
 	if err != nil {
 		t.Error(d, err)
+	}
+	if bond, err := other.Bond(t.Context(), o.Bond.Device); err != nil || bond.AK != o.Bond.AK {
+		t.Errorf("the bond in the backup is %+v, %v", bond, err)
+	}
+	for _, b := range o.Blobs {
+		if _, err := other.Evidence(t.Context(), b.SHA256); err != nil {
+			t.Error(err)
+		}
+	}
+	if s, err := other.Secret(t.Context(), "nonce"); err != nil || !bytes.Equal(s, secret) {
+		t.Errorf("the secret in the backup is another, %v", err)
+	}
+	if err := other.Spend(t.Context(), [32]byte{7}, storetest.Now); !fault.Is(err, fault.Conflict) {
+		t.Errorf("a nonce that the backup knows: %v", err)
 	}
 	if err := other.Append(t.Context(), storetest.Event("a.b", "")); err != nil {
 		t.Error(err)
