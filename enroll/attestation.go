@@ -5,7 +5,6 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
-	"time"
 
 	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/attest/tpm"
@@ -21,7 +20,6 @@ type Attestation struct {
 	Bonds     attest.BondStore
 	Evidence  attest.EvidenceStore
 	Nonces    NonceStore
-	Expiry    time.Duration  // how long a nonce may be answered; 0 means 5 min
 	Limiter   *limit.Limiter // of nonces given out, per source and per device; nil: no limits
 	Expiry    time.Duration  // how long an exchange may be answered; 0 means 5 min
 
@@ -46,16 +44,6 @@ func (a *Attestation) observe(r *attest.Result, err error) {
 	case f.Kind == fault.Malformed || f.Kind == fault.Denied:
 		a.Observe(&attest.Result{Case: r.Case}, attest.Reason(f.Code))
 	}
-}
-
-// defaultExpiry is how long a nonce may be answered where nothing is said.
-const defaultExpiry = 5 * time.Minute
-
-func (a *Attestation) expiry() time.Duration {
-	if a.Expiry > 0 {
-		return a.Expiry
-	}
-	return defaultExpiry
 }
 
 // allow returns the refusal of who has asked for too many nonces.
