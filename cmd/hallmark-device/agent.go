@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/hallmark-pki/hallmark/internal/estclient"
@@ -22,6 +23,7 @@ type asking struct {
 	key     crypto.Signer
 	subject []byte        // DER; nil leaves the name to the server
 	renewal bool          // simplereenroll
+	attest  *attestor     // brings evidence of the TPM; nil for a software key
 	wait    time.Duration // how long to wait for an operator's approval
 	say     func(format string, args ...any)
 }
@@ -43,14 +45,25 @@ func (a *asking) run(ctx context.Context) (*credential, error) {
 			return nil, fmt.Errorf("held for an operator's approval; the same command later takes it up again: %w", err)
 		}
 		a.say("held for an operator's approval (ref %s); asking again in %s", answer.Ref, pause)
-		if err := sleep(ctx, pause); err != nil {
+		if err := sleep(ctx, pause, nil); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// once is one exchange with the server, over one connection.
+// once is one exchange with the server, and another one if it has forgotten
+// the attestation key since.
 func (a *asking) once(ctx context.Context) (*credential, error) {
+	got, err := a.exchange(ctx)
+	if err != nil && a.attest.forgotten(err) {
+		a.say("the server does not know the attestation key (any more); the endorsement key vouches for it")
+		return a.exchange(ctx)
+	}
+	return got, err
+}
+
+// exchange is what is said over one connection.
+func (a *asking) exchange(ctx context.Context) (*credential, error) {
 	session, err := a.client.Open(ctx)
 	if err != nil {
 		return nil, err
@@ -63,6 +76,11 @@ func (a *asking) once(ctx context.Context) (*credential, error) {
 	request := estclient.Request{Key: a.key, Subject: a.subject}
 	if estclient.WantsBinding(wishes) {
 		request.Challenge = session.Binding()
+	}
+	if a.attest != nil {
+		if request.Attestation, err = a.attest.evidence(ctx, session, tpmKey(a.key)); err != nil {
+			return nil, err
+		}
 	}
 	csr, err := request.DER()
 	if err != nil {
@@ -116,9 +134,12 @@ func (c *credential) check() error {
 // renewal prepares to renew c, over its own key or a new one of the same type.
 func (f folder) renewal(c *credential, sameKey bool) (*asking, error) {
 	key := c.key
+	attest, err := f.attestorOf(c.state.TPM)
+	if err != nil {
+		return nil, err
+	}
 	if !sameKey {
-		var err error
-		if key, err = f.pendingKey(typeOf(c.key)); err != nil {
+		if key, err = f.pendingKey(typeOf(c.key), attest); err != nil {
 			return nil, err
 		}
 	}
@@ -129,11 +150,22 @@ func (f folder) renewal(c *credential, sameKey bool) (*asking, error) {
 	return &asking{
 		client: estclient.Client{
 			Server: c.state.Server, Label: c.state.Profile, Roots: roots,
-			Certificate: &tls.Certificate{Certificate: [][]byte{c.certificate.Raw}, PrivateKey: c.key, Leaf: c.certificate},
+			Certificate: c.tls(),
 		},
-		folder: f, state: c.state, key: key, renewal: true,
+		folder: f, state: c.state, key: key, renewal: true, attest: attest,
+		say:     func(string, ...any) {},
 		subject: c.certificate.RawSubject, // RFC 7030, Section 4.2.2: the same subject
 	}, nil
+}
+
+// tls is the credential as a TLS client shows it.
+func (c *credential) tls() *tls.Certificate {
+	pair := tls.Certificate{Certificate: [][]byte{c.certificate.Raw}, PrivateKey: c.key}
+	if key := tpmKey(c.key); key != nil {
+		pair = key.TLS(pair.Certificate)
+	}
+	pair.Leaf = c.certificate
+	return &pair
 }
 
 func rootsOf(text []byte) (*x509.CertPool, error) {
@@ -159,9 +191,12 @@ func (c *credential) device() string {
 	return c.certificate.Subject.CommonName
 }
 
+// errAsked ends a sleep before its time.
+var errAsked = errors.New("asked to attest")
+
 // sleep waits in short steps by the wall clock, so that a device that was
 // suspended wakes up to what is due by now.
-func sleep(ctx context.Context, d time.Duration) error {
+func sleep(ctx context.Context, d time.Duration, asked <-chan os.Signal) error {
 	until := time.Now().Add(d).Round(0) // Round drops the monotonic clock
 	for {
 		left := time.Until(until)
@@ -171,6 +206,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-asked:
+			return errAsked
 		case <-time.After(min(left, 30*time.Second)):
 		}
 	}

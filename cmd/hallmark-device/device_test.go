@@ -186,7 +186,7 @@ func TestReadersNeverSeeAMismatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		certificates, err := readCertificates(f.path(version, "cert.pem"))
-		key, keyErr := readKey(f.path(version, "key.pem"))
+		key, keyErr := readKey(f.path(version, "key.pem"), nil)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(keyErr, fs.ErrNotExist) {
 			continue // exchanged and swept since
 		}

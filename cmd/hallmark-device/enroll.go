@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hallmark-pki/hallmark/internal/estclient"
+	"github.com/hallmark-pki/hallmark/internal/tpmdevice"
 	"github.com/spf13/cobra"
 )
 
@@ -17,6 +18,7 @@ type enrollFlags struct {
 	server, ca, id, profile, keyType, out string
 	token, tokenFile, cert, key           string
 	wait                                  time.Duration
+	tpm                                   tpmFlags
 }
 
 func (f *enrollFlags) add(c *cobra.Command) {
@@ -30,6 +32,7 @@ func (f *enrollFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.key, "key", "", "PEM `file` with the factory certificate's key")
 	flags.StringVar(&f.profile, "profile", "", "enrolment profile; empty for the server's default")
 	flags.StringVar(&f.keyType, "key-type", string(p256), "type of the new key: "+keyTypes)
+	f.tpm.add(c)
 }
 
 func addOut(c *cobra.Command, out *string) {
@@ -44,10 +47,16 @@ func enrollCommand() *cobra.Command {
 		Long: `Make a key, ask the server for a certificate over it, and write cert.pem,
 chain.pem and key.pem to a directory, all at once or not at all.
 
+With --tpm the key is made in the TPM and never leaves it, and the request
+brings proof of that and of what the machine has booted. The attestation key that signs the
+proof is vouched for by its own certificate (--ak-cert), by an earlier enrolment of the same
+directory, or by the TPM's endorsement key.
+
 A request that has to wait for an operator is taken up again by the same
 command, over the same key; --wait makes the command wait itself.`,
 		Example: `  hallmark-device enroll --server https://ca.example:8443 --ca root.crt --id dev-1 --token-file token --out /var/lib/device
-  hallmark-device enroll --server https://ca.example:8443 --ca root.crt --cert idevid.pem --key idevid.key --out /var/lib/device`,
+  hallmark-device enroll --server https://ca.example:8443 --ca root.crt --cert idevid.pem --key idevid.key --out /var/lib/device
+  hallmark-device enroll --server https://ca.example:8443 --ca root.crt --token-file token --tpm /dev/tpmrm0 --out /var/lib/device`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
 				return err
@@ -89,8 +98,10 @@ func (f *enrollFlags) check() error {
 		return usagef("give one of --token, --token-file, and --cert with --key")
 	case !strings.Contains(" "+keyTypes+",", " "+f.keyType+","):
 		return usagef("unknown key type %q: want one of %s", f.keyType, keyTypes)
+	case f.keyType == string(ed) && f.tpm.address != "":
+		return usagef("a TPM makes no Ed25519 keys: give another --key-type")
 	}
-	return nil
+	return f.tpm.check()
 }
 
 func (f *enrollFlags) enroll(c *cobra.Command) error {
@@ -124,17 +135,51 @@ func (f *enrollFlags) asking(c *cobra.Command) (*asking, error) {
 		wait:   f.wait,
 		say:    func(format string, args ...any) { fmt.Fprintf(c.ErrOrStderr(), format+"\n", args...) },
 	}
-	if f.cert != "" {
-		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
-		if err != nil {
+	if f.tpm.address != "" {
+		if a.attest, err = f.tpm.attestor(a.folder); err != nil {
 			return nil, err
 		}
-		a.client.Certificate = &pair
+		a.state.TPM = a.attest.state
+		a.attest.pinned = a.folder.knows(a.attest, &a.state)
+	}
+	if f.cert != "" {
+		if a.client.Certificate, err = f.factoryCertificate(); err != nil {
+			return nil, err
+		}
 	} else if a.client.Password, err = f.readToken(c.InOrStdin()); err != nil {
 		return nil, err
 	}
-	a.key, err = a.folder.pendingKey(keyType(f.keyType))
+	a.key, err = a.folder.pendingKey(keyType(f.keyType), a.attest)
 	return a, err
+}
+
+// factoryCertificate is the pair of --cert and --key, whose key may live in the TPM.
+func (f *enrollFlags) factoryCertificate() (*tls.Certificate, error) {
+	var at *tpmdevice.TPM
+	if f.tpm.address != "" {
+		var err error
+		if at, err = tpmdevice.At(f.tpm.address); err != nil {
+			return nil, err
+		}
+	}
+	key, err := readKey(f.key, at)
+	if k := tpmKey(key); err == nil && k != nil {
+		chain, err := readCertificates(f.cert)
+		if err != nil {
+			return nil, err
+		}
+		pair := k.TLS(rawOf(chain))
+		return &pair, nil
+	}
+	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+	return &pair, err
+}
+
+// knows reports whether the server that is asked has seen this attestation key
+// already, with the enrolment that the folder holds.
+func (f folder) knows(a *attestor, s *state) bool {
+	held, err := f.load()
+	return err == nil && held.state.TPM != nil && held.state.Server == s.Server && held.state.TPM.Address == a.state.Address
 }
 
 func (f *enrollFlags) readToken(stdin io.Reader) (string, error) {

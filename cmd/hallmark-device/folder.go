@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/hallmark-pki/hallmark/internal/tpmdevice"
 )
 
 // folder is the directory that holds what the device has:
@@ -21,6 +23,7 @@ import (
 //	.current                                a link to one version
 //	.versions/SERIAL/                       the four files of one certificate
 //	.pending/key.pem                        a key that a certificate was asked for
+//	ak.pem                                  the TPM's attestation key, which outlives certificates
 //
 // Exchanging .current exchanges all four files in one step, so a key never
 // stands beside another key's certificate, whenever the power goes.
@@ -41,6 +44,7 @@ type state struct {
 	Profile string    `json:"profile,omitempty"`
 	ID      string    `json:"id,omitempty"` // as given at enrolment
 	Issued  time.Time `json:"issued"`       // by this device's clock
+	TPM     *tpmState `json:"tpm,omitempty"`
 }
 
 var linked = []string{"key.pem", "chain.pem", "cert.pem", "state.json"}
@@ -84,7 +88,10 @@ func (f folder) path(elements ...string) string {
 }
 
 // load reads the current credential; errNothing if there is none.
-func (f folder) load() (*credential, error) {
+func (f folder) load() (*credential, error) { return f.loadWith(&tpmFlags{}) }
+
+// loadWith is load for a device whose TPM or event log is elsewhere by now.
+func (f folder) loadWith(changed *tpmFlags) (*credential, error) {
 	if _, err := os.Stat(f.path(".current")); errors.Is(err, fs.ErrNotExist) {
 		return nil, errNothing
 	}
@@ -104,21 +111,70 @@ func (f folder) load() (*credential, error) {
 	if c.chain, err = readCertificates(f.path(".current", "chain.pem")); err != nil {
 		return nil, err
 	}
-	if c.key, err = readKey(f.path(".current", "key.pem")); err != nil {
+	var at *tpmdevice.TPM
+	if c.state.TPM != nil {
+		if changed.address != "" {
+			c.state.TPM.Address = changed.address
+		}
+		if changed.eventLog != "" {
+			c.state.TPM.EventLog = changed.eventLog
+		}
+		if at, err = tpmdevice.At(c.state.TPM.Address); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", f.path("state.json"), err)
+		}
+	}
+	if c.key, err = readKey(f.path(".current", "key.pem"), at); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
+// attestationKey reads the key that the TPM t attests with; os.ErrNotExist if
+// none was ever made here.
+func (f folder) attestationKey(t *tpmdevice.TPM) (*tpmdevice.Key, error) {
+	text, err := os.ReadFile(f.path("ak.pem"))
+	if err != nil {
+		return nil, err
+	}
+	key, err := tpmdevice.ParseKey(t, text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.path("ak.pem"), err)
+	}
+	return key, nil
+}
+
+func (f folder) saveAttestationKey(k *tpmdevice.Key) error {
+	text, err := k.PEM()
+	if err != nil {
+		return err
+	}
+	if err := writeSynced(f.path(".ak.new"), text, 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(f.path(".ak.new"), f.path("ak.pem")); err != nil {
+		return err
+	}
+	return syncDirectory(string(f))
+}
+
 // pendingKey returns the key to ask with: the one of an attempt that has not
 // ended, so that a request which waits for an operator stays the same request
-// across restarts, or a new one, on disk before it is used.
-func (f folder) pendingKey(kind keyType) (crypto.Signer, error) {
-	key, err := readKey(f.path(".pending", "key.pem"))
-	if err == nil && typeOf(key) == kind {
+// across restarts, or a new one, on disk before it is used. It lives in the attestor's TPM, if there is one.
+func (f folder) pendingKey(kind keyType, attest *attestor) (crypto.Signer, error) {
+	var at *tpmdevice.TPM
+	if attest != nil {
+		at = attest.tpm
+	}
+	key, err := readKey(f.path(".pending", "key.pem"), at)
+	if err == nil && typeOf(key) == kind && (tpmKey(key) != nil) == (at != nil) && (at == nil || tpmKey(key).Check() == nil) {
 		return key, nil
 	}
-	if key, err = kind.generate(); err != nil {
+	if at != nil {
+		key, err = at.CreateKey(tpmdevice.Algorithm(kind))
+	} else {
+		key, err = kind.generate()
+	}
+	if err != nil {
 		return nil, err
 	}
 	text, err := encodeKey(key)
@@ -250,12 +306,29 @@ func encodeCertificates(certificates ...*x509.Certificate) []byte {
 	return text
 }
 
+// rawOf is certificates in DER.
+func rawOf(certificates []*x509.Certificate) [][]byte {
+	raw := make([][]byte, len(certificates))
+	for i, c := range certificates {
+		raw[i] = c.Raw
+	}
+	return raw
+}
+
 // readCertificates returns the certificates of a PEM file, at least one.
 func readCertificates(path string) ([]*x509.Certificate, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
+	found, err := parseCertificates(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return found, nil
+}
+
+func parseCertificates(text []byte) ([]*x509.Certificate, error) {
 	var found []*x509.Certificate
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
@@ -263,12 +336,12 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, err
 		}
 		found = append(found, c)
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("%s has no certificate in PEM", path)
+		return nil, errors.New("there is no certificate in PEM")
 	}
 	return found, nil
 }

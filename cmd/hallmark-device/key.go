@@ -11,6 +11,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"os"
+
+	"github.com/hallmark-pki/hallmark/internal/tpmdevice"
 )
 
 // keyType is a kind of key that the agent can make.
@@ -70,7 +72,11 @@ func typeOf(key crypto.Signer) keyType {
 	return ""
 }
 
+// encodeKey is a key as it stands in key.pem: PKCS#8, or what the TPM wrapped it in.
 func encodeKey(key crypto.Signer) ([]byte, error) {
+	if k := tpmKey(key); k != nil {
+		return k.PEM()
+	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the key: %w", err)
@@ -78,12 +84,23 @@ func encodeKey(key crypto.Signer) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-func readKey(path string) (crypto.Signer, error) {
+// readKey reads a key file; one of a TPM needs to know which.
+func readKey(path string, at *tpmdevice.TPM) (crypto.Signer, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	block, _ := pem.Decode(text)
+	if block != nil && tpmdevice.IsKey(block.Type) {
+		if at == nil {
+			return nil, fmt.Errorf("%s has a key of a TPM: give --tpm", path)
+		}
+		key, err := tpmdevice.ParseKey(at, text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		return key, nil
+	}
 	if block == nil || block.Type != "PRIVATE KEY" {
 		return nil, fmt.Errorf("%s has no PKCS#8 key in PEM", path)
 	}

@@ -1,5 +1,5 @@
 // Command hallmark-device is the device's agent: it enrols over EST (RFC 7030),
-// keeps the key and the certificate in a directory, and renews in time.
+// with a key in a file or in the TPM, keeps the certificate in a directory, and renews in time.
 package main
 
 import (
@@ -61,7 +61,7 @@ func rootCommand() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(enrollCommand(), renewCommand(), statusCommand(), runCommand())
+	root.AddCommand(enrollCommand(), renewCommand(), attestCommand(), statusCommand(), runCommand(), tpmCommand())
 	for _, c := range root.Commands() {
 		c.Args = func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {

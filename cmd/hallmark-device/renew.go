@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -11,13 +10,15 @@ import (
 func renewCommand() *cobra.Command {
 	var out string
 	var sameKey bool
+	var changed tpmFlags
 	var wait time.Duration
 	c := &cobra.Command{
 		Use:   "renew --out DIR",
 		Short: "Exchange the certificate for a new one now",
 		Long: `Ask the server that enrolled this device for another certificate, on the
 strength of the one held and over a new key. Certificate and key are
-exchanged in one step; if that fails, the old pair stays.`,
+exchanged in one step; if that fails, the old pair stays. A device that enrolled
+with its TPM attests again, with the key that it attested with before.`,
 		Example: "  hallmark-device renew --out /var/lib/device",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if out == "" {
@@ -28,10 +29,7 @@ exchanged in one step; if that fails, the old pair stays.`,
 				return err
 			}
 			defer release()
-			held, err := folder(out).load()
-			if errors.Is(err, errNothing) {
-				return fmt.Errorf("%s: %w; enroll first", out, err)
-			}
+			held, err := folder(out).enrolled(&changed)
 			if err != nil {
 				return err
 			}
@@ -50,6 +48,7 @@ exchanged in one step; if that fails, the old pair stays.`,
 		},
 	}
 	addOut(c, &out)
+	changed.addPlace(c)
 	c.Flags().BoolVar(&sameKey, "same-key", false, "keep the key instead of making a new one")
 	c.Flags().DurationVar(&wait, "wait", 0, "how long to wait for an operator's approval, such as 10m")
 	return c

@@ -22,6 +22,7 @@ type report struct {
 	RenewAt   time.Time `json:"renew_at"` // at the latest, as run does it
 	Valid     bool      `json:"valid"`
 	Key       string    `json:"key"`
+	TPM       string    `json:"tpm,omitempty"` // address of the TPM that the key lives in
 	Server    string    `json:"server"`
 	Profile   string    `json:"profile,omitempty"`
 }
@@ -69,6 +70,9 @@ func (c *credential) report(now time.Time) report {
 		Valid: !now.Before(c.certificate.NotBefore) && now.Before(c.certificate.NotAfter),
 		Key:   string(typeOf(c.key)), Server: c.state.Server, Profile: c.state.Profile,
 	}
+	if k := tpmKey(c.key); k != nil {
+		r.TPM = k.TPM().Address()
+	}
 	for _, u := range c.certificate.URIs {
 		r.Names = append(r.Names, u.String())
 	}
@@ -93,6 +97,7 @@ func (r *report) print(w io.Writer, format string) error {
 		{"renews", "by " + r.RenewAt.Format(time.RFC3339)},
 		{"issuer", r.Issuer},
 		{"key", r.Key},
+		{"tpm", r.TPM},
 		{"server", r.Server},
 		{"profile", r.Profile},
 	} {

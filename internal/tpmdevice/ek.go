@@ -103,7 +103,7 @@ func (v *visit) endorsementKey(kind endorsement) (tpm2.AuthHandle, *tpm2.TPMTPub
 	}
 	made, err := v.derive(kind.template)
 	if err != nil {
-		return tpm2.AuthHandle{}, nil, fmt.Errorf("making the endorsement key: %w", err)
+		return tpm2.AuthHandle{}, nil, fmt.Errorf("endorsement key: %w", unable(kind.algorithm, err))
 	}
 	area, err := made.OutPublic.Contents()
 	if err != nil {

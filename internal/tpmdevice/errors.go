@@ -19,6 +19,7 @@ var (
 	ErrPassword        = errors.New("the TPM asks for a password")
 	ErrNotStarted      = errors.New("the TPM has not been started (TPM2_Startup); firmware does that, or swtpm with --flags startup-clear")
 	ErrBroken          = errors.New("the TPM is in failure mode; only a power cycle can help")
+	ErrUnable          = errors.New("this TPM does not make such keys")
 	ErrForeignKey      = errors.New("the key was made in another TPM, or this one has been cleared since")
 	ErrNoEKCertificate = errors.New("the TPM holds no endorsement key certificate; its maker may offer it for download, or the operator registers the key itself (ek_sha256)")
 )

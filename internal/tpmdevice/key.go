@@ -75,7 +75,7 @@ func (v *visit) derive(template tpm2.TPMTPublic) (*tpm2.CreatePrimaryResponse, e
 func unable(a Algorithm, err error) error {
 	for _, code := range []tpm2.TPMRC{tpm2.TPMRCValue, tpm2.TPMRCCurve, tpm2.TPMRCKeySize, tpm2.TPMRCHash} {
 		if errors.Is(err, code) {
-			return fmt.Errorf("this TPM does not make %s keys: %w", a, err)
+			return fmt.Errorf("%s: %w (%w)", a, ErrUnable, err)
 		}
 	}
 	return fmt.Errorf("making a key: %w", err)
