@@ -8,7 +8,9 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/binary"
+	"fmt"
 	"math/big"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 
@@ -51,6 +53,33 @@ func (a algorithm) hash() crypto.Hash {
 	return 0
 }
 
+// size is the length of the hash's digest; 0 for what is none.
+func (a algorithm) size() int {
+	if h := a.hash(); h != 0 {
+		return h.Size()
+	}
+	return 0
+}
+
+// String names what people know by name, banks as they are configured.
+func (a algorithm) String() string {
+	switch a {
+	case algSHA1:
+		return "sha1"
+	case algSHA256:
+		return "sha256"
+	case algSHA384:
+		return "sha384"
+	case algRSASSA:
+		return "RSASSA"
+	case algRSAPSS:
+		return "RSAPSS"
+	case algECDSA:
+		return "ECDSA"
+	}
+	return fmt.Sprintf("%#04x", uint16(a))
+}
+
 // attributes is a TPMA_OBJECT (Part 2, Section 8.3).
 type attributes uint32
 
@@ -71,6 +100,8 @@ func (a attributes) any(of attributes) bool  { return a&of != 0 }
 
 // scheme is a signing or key exchange scheme with its hash.
 type scheme struct{ id, hash algorithm }
+
+func (s scheme) String() string { return s.id.String() + " and " + s.hash.String() }
 
 // area is a TPMT_PUBLIC (Part 2, Section 12.2.4): the public area of a key.
 type area struct {
@@ -105,6 +136,11 @@ func bare(b []byte) []byte {
 	return b
 }
 
+// sized puts the size before a structure. None made here comes near 64 KiB.
+func sized(b []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(b)), uint16(len(b))), b...)
+}
+
 // parseArea reads a TPMT_PUBLIC or TPM2B_PUBLIC of an RSA or ECC key. what names
 // it in refusals, which are malformed_evidence and algorithm_not_allowed.
 func parseArea(b []byte, what string) (*area, error) {
@@ -117,7 +153,7 @@ func parseArea(b []byte, what string) (*area, error) {
 	}
 	a.policy = policy
 	if a.nameAlg.hash() == 0 {
-		return nil, notAllowed("%s is named with hash algorithm %#04x; use SHA-256 or SHA-384", what, a.nameAlg)
+		return nil, notAllowed("%s is named with hash algorithm %s; use SHA-256 or SHA-384", what, a.nameAlg)
 	}
 	var err error
 	switch a.kind {
@@ -126,7 +162,7 @@ func parseArea(b []byte, what string) (*area, error) {
 	case algECC:
 		err = a.readECC(&in, what)
 	default:
-		err = notAllowed("%s is of type %#04x; use an RSA or ECC key", what, a.kind)
+		err = notAllowed("%s is of type %s; use an RSA or ECC key", what, a.kind)
 	}
 	if err != nil {
 		return nil, err
@@ -143,6 +179,9 @@ func (a *area) readRSA(in *cryptobyte.String, what string) error {
 	var modulus cryptobyte.String
 	if !a.readSymmetric(in) || !readScheme(in, &a.scheme) || !in.ReadUint16(&bits) || !in.ReadUint32(&a.exponent) || !in.ReadUint16LengthPrefixed(&modulus) {
 		return malformed("%s is not a TPMT_PUBLIC of an RSA key", what)
+	}
+	if err := a.checkSchemes(what, algRSASSA, algRSAPSS, algOAEP, algRSAES); err != nil {
+		return err
 	}
 	if bits != 2048 && bits != 3072 && bits != 4096 {
 		return notAllowed("%s is an RSA key of %d bits; use 2048, 3072 or 4096", what, bits)
@@ -166,6 +205,12 @@ func (a *area) readECC(in *cryptobyte.String, what string) error {
 		!in.ReadUint16LengthPrefixed(&x) || !in.ReadUint16LengthPrefixed(&y) {
 		return malformed("%s is not a TPMT_PUBLIC of an ECC key", what)
 	}
+	if err := a.checkSchemes(what, algECDSA); err != nil {
+		return err
+	}
+	if kdf.id != algNull {
+		return notAllowed("%s has key derivation scheme %s; use none", what, kdf.id)
+	}
 	switch curve {
 	case curveP256:
 		a.curve = elliptic.P256()
@@ -177,6 +222,18 @@ func (a *area) readECC(in *cryptobyte.String, what string) error {
 	a.bits, a.x, a.y = a.curve.Params().BitSize, x, y
 	if len(x) > a.bits/8 || len(y) > a.bits/8 {
 		return malformed("the point of %s is too long for its curve", what)
+	}
+	return nil
+}
+
+// checkSchemes wants what is known here, so that nothing is certified that was
+// read but not understood.
+func (a *area) checkSchemes(what string, known ...algorithm) error {
+	if a.symmetric != algNull && a.symmetric != algAES {
+		return notAllowed("%s has symmetric algorithm %s; use AES", what, a.symmetric)
+	}
+	if a.scheme.id != algNull && !slices.Contains(known, a.scheme.id) {
+		return notAllowed("%s has scheme %s; use RSASSA, RSAPSS or ECDSA", what, a.scheme.id)
 	}
 	return nil
 }

@@ -132,10 +132,10 @@ func parseEK(encoded []byte) (*area, error) {
 		return nil, malformed("ekPub has attributes %#x, which are not those of an endorsement key (TCG EK Credential Profile, Annex B)", uint32(ek.attributes))
 	}
 	if ek.symmetric != algAES || ek.symMode != algCFB || ek.symBits != 128 && ek.symBits != 192 && ek.symBits != 256 {
-		return nil, notAllowed("the endorsement key protects with %#04x-%d in mode %#04x; use AES in CFB mode", uint16(ek.symmetric), ek.symBits, uint16(ek.symMode))
+		return nil, notAllowed("the endorsement key protects with %s-%d in mode %s; use AES-128, -192 or -256 in CFB mode", ek.symmetric, ek.symBits, ek.symMode)
 	}
 	if ek.scheme.id != algNull && (ek.scheme.id != algOAEP || ek.scheme.hash != ek.nameAlg) {
-		return nil, notAllowed("the endorsement key has scheme %#04x; use a key made from a TCG template", uint16(ek.scheme.id))
+		return nil, notAllowed("the endorsement key has scheme %s; use a key made from a TCG template", ek.scheme)
 	}
 	return ek, nil
 }
@@ -162,8 +162,8 @@ func makeCredential(ek *area, akName, secret []byte) (*Activation, error) {
 		return nil, attest.RefuseBecause(attest.MalformedEvidence, "no credential can be made for ekPub", err)
 	}
 	return &Activation{
-		CredentialBlob:  tpm2.Marshal(tpm2.TPM2BIDObject{Buffer: blob}),
-		EncryptedSecret: tpm2.Marshal(tpm2.TPM2BEncryptedSecret{Buffer: encrypted}),
+		CredentialBlob:  sized(blob),
+		EncryptedSecret: sized(encrypted),
 	}, nil
 }
 

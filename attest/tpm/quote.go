@@ -104,14 +104,6 @@ func checkDigest(s *statement, q *attest.Statement, hash crypto.Hash) error {
 	return nil
 }
 
-// size is the length of the hash's digest; 0 for what is none.
-func (a algorithm) size() int {
-	if h := a.hash(); h != 0 {
-		return h.Size()
-	}
-	return 0
-}
-
 // describe says what a quote selected, for a refusal.
 func describe(got []selection) string {
 	var parts []string
@@ -135,17 +127,4 @@ func list(registers []int) string {
 		return "none"
 	}
 	return strings.ReplaceAll(strings.Trim(fmt.Sprint(registers), "[]"), " ", ",")
-}
-
-// String names a bank for people.
-func (a algorithm) String() string {
-	switch a {
-	case algSHA1:
-		return "sha1"
-	case algSHA256:
-		return "sha256"
-	case algSHA384:
-		return "sha384"
-	}
-	return fmt.Sprintf("%#04x", uint16(a))
 }

@@ -27,7 +27,7 @@ func parseSignature(b []byte, what string) (*signature, error) {
 		return nil, malformed("the signature of the %s is not a TPMT_SIGNATURE", what)
 	}
 	if s.scheme.hash.hash() == 0 {
-		return nil, notAllowed("the %s is signed with hash algorithm %#04x; use SHA-256 or SHA-384", what, s.scheme.hash)
+		return nil, notAllowed("the %s is signed with hash algorithm %s; use SHA-256 or SHA-384", what, s.scheme.hash)
 	}
 	var first, second cryptobyte.String
 	ok := in.ReadUint16LengthPrefixed(&first)
@@ -38,7 +38,7 @@ func parseSignature(b []byte, what string) (*signature, error) {
 		ok = ok && in.ReadUint16LengthPrefixed(&second)
 		s.r, s.s = first, second
 	default:
-		return nil, notAllowed("the %s is signed with scheme %#04x; use RSASSA, RSAPSS or ECDSA", what, s.scheme.id)
+		return nil, notAllowed("the %s is signed with scheme %s; use RSASSA, RSAPSS or ECDSA", what, s.scheme.id)
 	}
 	if !ok || !in.Empty() {
 		return nil, malformed("the signature of the %s is not a TPMT_SIGNATURE from its first byte to its last", what)
@@ -56,8 +56,7 @@ type signer struct {
 // matter of the key alone: a signature of another one is algorithm_not_allowed.
 func (k *signer) verify(s *statement, sig *signature, what string) error {
 	if k.scheme.id != 0 && sig.scheme != k.scheme {
-		return notAllowed("the %s is signed with scheme %#04x and hash %#04x, the attestation key is for %#04x and %#04x", what,
-			sig.scheme.id, sig.scheme.hash, k.scheme.id, k.scheme.hash)
+		return notAllowed("the %s is signed with %s, the attestation key is for %s", what, sig.scheme, k.scheme)
 	}
 	hash := sig.scheme.hash.hash()
 	h := hash.New()

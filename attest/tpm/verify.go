@@ -220,9 +220,7 @@ func (p *proof) replay() error {
 
 // advise looks the makers' warnings up again, now that the firmware is known.
 func (p *proof) advise(t *Trust) {
-	ek := p.result.EK
-	if t == nil || ek.Manufacturer == "" {
-		return
+	if t != nil {
+		p.result.Advisories = t.Advisories(p.result.EK, p.firmware())
 	}
-	p.result.Advisories = t.Advisories(ek, p.firmware())
 }

@@ -47,7 +47,8 @@ func (v *Verifier) byBond(p *proof) error {
 	}
 	p.result.Case = attest.CasePinned
 	// Whether to believe this endorsement key was decided when the bond was made.
-	p.result.EK = attest.EndorsementKey{SHA256: bond.EK, Trusted: bond.EK != ""}
+	p.result.EK = attest.EndorsementKey{SHA256: bond.EK, Trusted: bond.EK != "",
+		Manufacturer: bond.TPM.Manufacturer, Model: bond.TPM.Model, Version: bond.TPM.Version}
 	return p.useArea(bond.AKPublic)
 }
 
@@ -140,7 +141,7 @@ func checkAK(a *area) error {
 		allowed = []algorithm{algRSASSA, algRSAPSS}
 	}
 	if !slices.Contains(allowed, a.scheme.id) {
-		return notAllowed("the attestation key has signing scheme %#04x; use RSASSA, RSAPSS or ECDSA", uint16(a.scheme.id))
+		return notAllowed("the attestation key has signing scheme %s; use RSASSA, RSAPSS or ECDSA", a.scheme.id)
 	}
 	if a.scheme.hash.hash() == 0 {
 		return notAllowed("the attestation key signs with hash algorithm %s; use SHA-256 or SHA-384", a.scheme.hash)
