@@ -60,6 +60,8 @@ var plan = map[string]room{
 		"policy": permit, "audit": leaf, "internal/fault": faults}},
 	"attest/tpm": {level: 3, imports: map[string]string{
 		"attest": "its evidence is of this kind", "internal/fault": faults}},
+	"attest/corim": {level: 3, imports: map[string]string{
+		"attest": "reads and writes its baselines", "internal/fault": faults}},
 	"attest/idevid": {level: 3, imports: map[string]string{
 		"attest": "its evidence is of this kind", "internal/fault": faults}},
 
@@ -97,7 +99,7 @@ var plan = map[string]room{
 		"enroll/est": "mounts the door", "enroll/akca": "mounts the door", "console": "mounts the door", "store": "opens the database",
 		"enroll": "builds the room", "ca": "builds the room", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
 		"policy": "builds the enforcement point", "policy/rego": "loads the rules",
-		"attest": "builds the rooms of evidence", "attest/tpm": "opens what the operator keeps on file about TPMs",
+		"attest": "builds the rooms of evidence", "attest/tpm": "opens what the operator keeps on file about TPMs", "internal/fault": "tells what is not there from what failed",
 		"audit": "runs the sequencer; verifies offline", "internal/limit": "builds the one that the doors share"}},
 	"cmd/hallmark-device": {level: 7, imports: map[string]string{
 		"internal/estclient": "speaks EST", "internal/tpmdevice": "keys that live in a TPM, and evidence of it"}},
@@ -123,6 +125,9 @@ var guests = map[string]guest{
 	"filippo.io/edwards25519":             {rooms: []string{"ca"}, why: "refuses Ed25519 keys of small order"},
 	"go.step.sm/crypto":                   {rooms: []string{"ca/keys"}, tests: []string{"internal/housetest"}, why: "keys by URI; the client of attestation CAs"},
 	"github.com/google/go-tpm":            {rooms: []string{"attest/tpm", "internal/forge", "internal/tpmdevice", "internal/swtpm"}, tests: []string{"internal/housetest"}, why: "speaks TPM 2.0"},
+	"github.com/google/go-attestation":    {rooms: []string{}, tests: []string{"attest/tpm"}, why: "a second opinion on our event logs"},
+	"github.com/fxamacker/cbor":           {rooms: []string{"attest/corim"}, why: "reads and writes CBOR"},
+	"github.com/veraison/go-cose":         {rooms: []string{"attest/corim"}, why: "signs and verifies COSE_Sign1"},
 	"golang.org/x/mod":                    {rooms: []string{"audit"}, tests: []string{"console"}, why: "the Merkle tree and signed notes"},
 	"github.com/prometheus/client_golang": {rooms: []string{"cmd/hallmark"}, why: "metrics"},
 	"github.com/spf13/cobra":              {rooms: []string{"cmd/hallmark", "cmd/hallmark-device"}, why: "the command lines"},
