@@ -18,6 +18,7 @@ import (
 	"github.com/hallmark-pki/hallmark/ca/keys"
 	"github.com/hallmark-pki/hallmark/console"
 	"github.com/hallmark-pki/hallmark/enroll"
+	"github.com/hallmark-pki/hallmark/enroll/akca"
 	"github.com/hallmark-pki/hallmark/enroll/est"
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/policy"
@@ -40,7 +41,9 @@ type house struct {
 	auditLog  *audit.Log
 	issuer    *ca.Local
 	authority *ca.Authority
+	trust     *tpm.Trust
 	est       *est.Door
+	akca      *akca.Door
 	console   *console.Console
 
 	serverTLS atomic.Pointer[tls.Certificate] // our own certificate on the secure listener
@@ -64,7 +67,7 @@ func build(ctx context.Context, o options) (_ *house, err error) {
 		}
 	}()
 	for _, open := range []func(context.Context) error{
-		h.openStore, h.openPolicy, h.openLog, h.openAuthority, h.openDoors, h.openServerCertificate,
+		h.openStore, h.openPolicy, h.openLog, h.openAuthority, h.openTrust, h.openDoors, h.openServerCertificate,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err
@@ -112,7 +115,7 @@ func (h *house) openPolicy(ctx context.Context) (err error) {
 	if h.rules, err = rego.Load(ctx, rego.Config{Dir: h.path(h.config.Policy.Dir)}); err != nil {
 		return fmt.Errorf("loading the policy:\n%w", err)
 	}
-	h.policy = &policy.Point{Engine: h.rules, Journal: h.db, Deadline: time.Duration(h.config.Policy.Deadline), Observe: h.metrics.decided}
+	h.policy = &policy.Point{Engine: h.rules, Journal: h.db, Warden: h.db, Deadline: time.Duration(h.config.Policy.Deadline), Observe: h.metrics.decided}
 	return nil
 }
 
@@ -153,11 +156,11 @@ func (h *house) openAuthority(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.authority, err = ca.New(ca.Config{Issuer: h.issuer, Profiles: profiles, Store: h.db, Now: time.Now})
+	h.authority, err = ca.New(ca.Config{Issuer: h.issuer, Profiles: profiles, AttestationKeys: h.config.attestationKeys(chain[0]), Store: h.db, Now: time.Now})
 	return err
 }
 
-// openDoors builds the walk and the two doors to it.
+// openDoors builds the walk and the doors to it.
 func (h *house) openDoors(context.Context) error {
 	operators, err := h.certificates(operatorCAFile)
 	if err != nil {
@@ -174,33 +177,24 @@ func (h *house) openDoors(context.Context) error {
 	if err != nil {
 		return err
 	}
-	limiter := h.config.limiter()
-	h.est = &est.Door{
-		Enroller: &enroll.Enroller{
-			Profiles: profiles, Default: h.config.Default,
-			Register: register, Tokens: tokens, Anchors: anchors, Waiting: waiting,
-			CA: h.authority, Policy: h.policy, Now: time.Now,
-		},
-		Chain: h.authority.Chain, Log: h.log, Limiter: limiter, Observe: h.metrics.est,
+	h.trust.Anchors = anchors
+	baselines := h.baselines(register)
+	enroller := &enroll.Enroller{
+		Profiles: profiles, Default: h.config.Default,
+		Register: register, Tokens: tokens, Anchors: anchors, Waiting: waiting,
+		CA: h.authority, Policy: h.policy, Now: time.Now, Attestation: h.attestation(baselines),
 	}
+	limiter := h.config.limiter()
+	h.est = &est.Door{Enroller: enroller, Chain: h.authority.Chain, Log: h.log, Limiter: limiter, Observe: h.metrics.est}
+	h.akca = &akca.Door{Enroller: enroller, Chain: h.authority.Chain, Log: h.log, Limiter: limiter, Observe: h.metrics.akca}
 	h.console, err = console.New(console.Config{
 		Policy: h.policy, Operators: pool,
 		Fleet: register, Tokens: tokens, Anchors: anchors, Requests: waiting,
-		Bonds: &attest.Bonds{Store: h.db, Now: time.Now}, Baselines: h.baselines(register),
+		Bonds: &attest.Bonds{Store: h.db, Now: time.Now}, Baselines: baselines,
 		Authority: h.authority, Log: h.auditLog, Record: h.db, Backup: h.backup(), Logger: h.log,
 		Limiter: limiter, Observe: h.metrics.called,
 	})
 	return err
-}
-
-// baselines are the reference values that devices are held against.
-func (h *house) baselines(register *fleet.Register) *attest.Baselines {
-	return &attest.Baselines{Store: h.db, Bonds: h.db, Evidence: h.db, Now: time.Now, Replay: tpm.ReplayLog,
-		Device: func(ctx context.Context, id string) (attest.Specimen, error) {
-			d, err := register.Device(ctx, id)
-			return attest.Specimen{Model: d.Model, InService: d.State.InService()}, err
-		},
-	}
 }
 
 // backup says what a backup of this server holds.
@@ -226,6 +220,9 @@ func (h *house) reload(ctx context.Context) {
 		}
 	default:
 		h.log.Error("policy not reloaded: the rules from before stay", "error", err)
+	}
+	if err := h.loadTrust(ctx); err != nil {
+		h.log.Error("attestation data not reloaded: what was known before stays", "error", err)
 	}
 	if err := h.openServerCertificate(ctx); err != nil {
 		h.log.Error("server certificate not reloaded", "error", err)

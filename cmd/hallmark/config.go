@@ -31,6 +31,7 @@ type Config struct {
 	Policy       PolicyConfig       `yaml:"policy"`
 	Log          LogConfig          `yaml:"log"`
 	Limits       LimitsConfig       `yaml:"limits"`
+	Attestation  AttestationConfig  `yaml:"attestation"`
 	Default      string             `yaml:"default_profile"` // what the unlabelled paths use. Default device
 	Profiles     map[string]Profile `yaml:"profiles"`        // Default: one profile called device
 }
@@ -72,6 +73,16 @@ type LimitsConfig struct {
 	Requests      int     `yaml:"requests"`       // in work at once; more are answered 503. Default 512
 }
 
+// AttestationConfig says how TPMs are believed.
+type AttestationConfig struct {
+	Dir             string   `yaml:"dir"`               // advisories, revoked keys, intermediates, CRLs. Default attestation
+	Makers          *bool    `yaml:"makers"`            // trust the TPM makers whose roots this program carries. Default true
+	NonceExpiry     Duration `yaml:"nonce_expiry"`      // how long a nonce may be answered. Default 5m
+	NoncesPerDevice int      `yaml:"nonces_per_device"` // a minute. Default 60
+	NoncesPerSource int      `yaml:"nonces_per_source"` // a minute, of one address (or IPv6 /64). Default 600
+	AKLifetime      Duration `yaml:"ak_lifetime"`       // of the certificates of attestation keys. Default 24h
+}
+
 // Profile is one enrolment profile: what certificates under it look like and
 // what it takes to get one.
 type Profile struct {
@@ -91,6 +102,14 @@ type Profile struct {
 	ReenrollGrace    Duration `yaml:"reenroll_grace"`    // expired certificates may renew themselves for this long. Default 0
 	RetryAfter       Duration `yaml:"retry_after"`       // what a held device is told to wait. Default 30s
 	WrapBase64       bool     `yaml:"wrap_base64"`       // break EST answers at 64 characters for every client. Default only for libest
+
+	Evidence         string            `yaml:"evidence"`           // of a TPM: optional or required. Default optional
+	EvidenceOnRenew  bool              `yaml:"evidence_on_renew"`  // also with each renewal. Default false
+	CertifyFreshness string            `yaml:"certify_freshness"`  // require, or quote_suffices. Default quote_suffices
+	EventLog         string            `yaml:"event_log"`          // beside a quote: optional or require. Default optional
+	PCRs             []int             `yaml:"pcrs"`               // registers to quote. Default 0 to 7, 9, 14
+	PCRBanks         []string          `yaml:"pcr_banks"`          // banks taken: sha256, sha384. Default both
+	AssurancePolicy  map[string]string `yaml:"assurance_policies"` // certificate policy OIDs by level: software, idevid, tpm, tpm-affirmed. Default none
 }
 
 // Duration is a time.Duration that also reads days, as in 7d.
@@ -151,6 +170,7 @@ func (c *Config) fill() {
 	set(&c.Keys.Root, "file:keys/root.key")
 	set(&c.Keys.Issuing, "file:keys/issuing.key")
 	set(&c.Policy.Dir, "policy")
+	set(&c.Attestation.Dir, "attestation")
 	set(&c.Log.Format, "text")
 	set(&c.Log.Level, "info")
 	set(&c.Default, "device")
@@ -160,6 +180,12 @@ func (c *Config) fill() {
 	}
 	if c.Policy.Deadline == 0 {
 		c.Policy.Deadline = Duration(time.Second)
+	}
+	if c.Attestation.NoncesPerDevice == 0 {
+		c.Attestation.NoncesPerDevice = 60
+	}
+	if c.Attestation.NoncesPerSource == 0 {
+		c.Attestation.NoncesPerSource = 600
 	}
 	if c.Limits.Connections == 0 {
 		c.Limits.Connections = 4096
@@ -186,16 +212,25 @@ func (c *Config) check() error {
 	if l := c.Limits; l.SourceRate < 0 || l.SourceBurst < 0 || l.IdentityRate < 0 || l.IdentityBurst < 0 {
 		return errors.New("limits: rates and bursts are not negative; rates: false switches them off")
 	}
+	if a := c.Attestation; a.NoncesPerDevice < 0 || a.NoncesPerSource < 0 || a.NonceExpiry < 0 || time.Duration(a.NonceExpiry) > maxNonceExpiry {
+		return fmt.Errorf("attestation: rates are not negative, and nonce_expiry is at most %s", maxNonceExpiry)
+	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		return fmt.Errorf("log.format: %q is neither text nor json", c.Log.Format)
 	}
 	return nil
 }
 
+// maxNonceExpiry bounds what has to be remembered of used nonces.
+const maxNonceExpiry = time.Hour
+
+// limited reports whether rate limits are on.
+func (c *Config) limited() bool { return c.Limits.Rates == nil || *c.Limits.Rates }
+
 // limiter counts refusals as configured; nil if rate limits are off.
 func (c *Config) limiter() *limit.Limiter {
 	l := c.Limits
-	if l.Rates != nil && !*l.Rates {
+	if !c.limited() {
 		return nil
 	}
 	return limit.New(limit.Config{

@@ -38,7 +38,7 @@ const (
 )
 
 // backedUp is what a backup holds besides the database.
-var backedUp = []string{configFile, rootFile, logPublicFile, "ca", "keys", "operators", "policy"}
+var backedUp = []string{configFile, rootFile, logPublicFile, "ca", "keys", "operators", "policy", "attestation"}
 
 func initCommand() *cobra.Command {
 	var o options

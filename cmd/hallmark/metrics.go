@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/policy"
 )
@@ -27,6 +28,8 @@ type metrics struct {
 	stuck     prometheus.Counter
 	lag       prometheus.Gauge
 	api       *prometheus.CounterVec
+	evidence  *prometheus.CounterVec // appraised, by case, verdict and reason of a refusal
+	keys      *prometheus.CounterVec // requests to certify attestation keys
 }
 
 func newMetrics() *metrics {
@@ -56,8 +59,12 @@ func newMetrics() *metrics {
 			Name: "hallmark_log_lag_seconds", Help: "Age of the oldest entry when the audit log last gave out indexes."}),
 		api: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hallmark_api_requests_total", Help: "Management API requests by action and HTTP status."}, []string{"action", "status"}),
+		evidence: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hallmark_attestations_total", Help: "Evidence of TPMs by case, verdict and, where it was refused, reason."}, []string{"case", "verdict", "reason"}),
+		keys: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hallmark_akca_requests_total", Help: "Requests to certify attestation keys by operation and HTTP status."}, []string{"operation", "status"}),
 	}
-	m.registry.MustRegister(m.requests, m.latency, m.decisions, m.deciding, m.batch, m.commit, m.sequenced, m.stuck, m.lag, m.api,
+	m.registry.MustRegister(m.evidence, m.keys, m.requests, m.latency, m.decisions, m.deciding, m.batch, m.commit, m.sequenced, m.stuck, m.lag, m.api,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -84,6 +91,16 @@ func (m *metrics) sequencing(step audit.Step) {
 func (m *metrics) est(operation string, status int, took time.Duration) {
 	m.requests.WithLabelValues(operation, strconv.Itoa(status)).Inc()
 	m.latency.WithLabelValues(operation).Observe(took.Seconds())
+}
+
+// akca is told of each answer of the door for attestation keys.
+func (m *metrics) akca(operation string, status int, _ time.Duration) {
+	m.keys.WithLabelValues(operation, strconv.Itoa(status)).Inc()
+}
+
+// appraised is told what evidence came to. The labels come from closed lists.
+func (m *metrics) appraised(r *attest.Result, refused attest.Reason) {
+	m.evidence.WithLabelValues(string(r.Case), r.Verdict.String(), string(refused)).Inc()
 }
 
 func (m *metrics) decided(a policy.Action, v policy.Verdict, took time.Duration) {

@@ -2,12 +2,15 @@ package main
 
 import (
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/enroll"
 )
@@ -32,8 +35,7 @@ func (c *Config) caProfile(name string, issuer *x509.Certificate) (p ca.Profile,
 		TrustDomain: c.TrustDomain, Path: from.Path, Organization: from.Organization, CommonName: from.CommonName,
 		NoRevAvail: time.Duration(from.NoRevAvail),
 		IssuerURL:  c.StatusURL + issuerPath,
-		// One set of shards for each issuer, so that a successor starts afresh.
-		CRLURL: c.StatusURL + "/crl/" + hex.EncodeToString(issuer.SubjectKeyId[:4]) + "/{shard}.crl",
+		CRLURL:     c.crlURL(issuer),
 	}
 	for _, k := range from.Keys {
 		if err := addKey(&p, k); err != nil {
@@ -52,8 +54,21 @@ func (c *Config) caProfile(name string, issuer *x509.Certificate) (p ca.Profile,
 			return p, fmt.Errorf("hardware_module: %w", err)
 		}
 	}
+	for level, policy := range from.AssurancePolicy {
+		if p.AssurancePolicies == nil {
+			p.AssurancePolicies = map[attest.Assurance]asn1.ObjectIdentifier{}
+		}
+		if p.AssurancePolicies[attest.Assurance(level)], err = ca.ParseOID(policy); err != nil {
+			return p, fmt.Errorf("assurance_policies: %w", err)
+		}
+	}
 	p = p.WithDefaults()
 	return p, p.Check()
+}
+
+// crlURL has one set of shards for each issuer, so that a successor starts afresh.
+func (c *Config) crlURL(issuer *x509.Certificate) string {
+	return c.StatusURL + "/crl/" + hex.EncodeToString(issuer.SubjectKeyId[:4]) + "/{shard}.crl"
 }
 
 // addKey reads P-256, P-384, Ed25519 or RSA-BITS.
@@ -71,6 +86,37 @@ func addKey(p *ca.Profile, name string) error {
 	return nil
 }
 
+// lastPCR is the last register that a PC's TPM has (TCG PC Client Platform
+// TPM Profile, Section 4.6.2).
+const lastPCR = 23
+
+// checkEvidence finds what is wrong with a profile's terms for evidence.
+func (p *Profile) checkEvidence() error {
+	for field, is := range map[string]struct {
+		value string
+		words []string
+	}{
+		"evidence":          {p.Evidence, []string{"", enroll.Optional, enroll.Required}},
+		"certify_freshness": {p.CertifyFreshness, []string{"", "quote_suffices", "require"}},
+		"event_log":         {p.EventLog, []string{"", "optional", "require"}},
+	} {
+		if !slices.Contains(is.words, is.value) {
+			return fmt.Errorf("%s: %q is neither %s nor %s", field, is.value, is.words[1], is.words[2])
+		}
+	}
+	for i, pcr := range p.PCRs {
+		if pcr < 0 || pcr > lastPCR || slices.Contains(p.PCRs[:i], pcr) {
+			return fmt.Errorf("pcrs: %d is no register from 0 to %d, or stands twice", pcr, lastPCR)
+		}
+	}
+	for _, bank := range p.PCRBanks {
+		if bank != "sha256" && bank != "sha384" {
+			return fmt.Errorf("pcr_banks: %q is neither sha256 nor sha384", bank)
+		}
+	}
+	return nil
+}
+
 // enrollProfiles are the configured profiles as the walk takes them.
 func (c *Config) enrollProfiles(issuer *x509.Certificate) (map[string]*enroll.Profile, error) {
 	profiles := map[string]*enroll.Profile{}
@@ -78,6 +124,9 @@ func (c *Config) enrollProfiles(issuer *x509.Certificate) (map[string]*enroll.Pr
 		p, err := c.caProfile(name, issuer)
 		if err != nil {
 			return nil, err
+		}
+		if err := from.checkEvidence(); err != nil {
+			return nil, fmt.Errorf("profiles.%s: %w", name, err)
 		}
 		profiles[name] = &enroll.Profile{
 			Profile:        &p,
@@ -87,6 +136,9 @@ func (c *Config) enrollProfiles(issuer *x509.Certificate) (map[string]*enroll.Pr
 			ReenrollGrace:    time.Duration(from.ReenrollGrace),
 			RetryAfter:       time.Duration(from.RetryAfter),
 			Wrap:             from.WrapBase64,
+			Evidence:         from.Evidence, EvidenceOnRenew: from.EvidenceOnRenew,
+			CertifyFresh: from.CertifyFreshness == "require", EventLogRequired: from.EventLog == "require",
+			PCRs: slices.Sorted(slices.Values(from.PCRs)), Banks: from.PCRBanks,
 		}
 	}
 	return profiles, nil

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hallmark-pki/hallmark/enroll/akca"
 	"github.com/hallmark-pki/hallmark/enroll/est"
 )
 
@@ -194,10 +195,12 @@ func (h *house) door() http.Handler {
 		switch path := r.URL.Path; {
 		case est.Serves(path):
 			h.est.ServeHTTP(w, r)
+		case akca.Serves(path):
+			h.akca.ServeHTTP(w, r)
 		case strings.HasPrefix(path, "/api/"), strings.HasPrefix(path, "/log/"):
 			h.console.ServeHTTP(w, r)
 		default:
-			http.Error(w, "nothing here: EST is at /.well-known/est/, the API at /api/v1/, the audit log at /log/", http.StatusNotFound)
+			http.Error(w, "nothing here: EST is at /.well-known/est/, the API at /api/v1/, the audit log at /log/, the attestation CA at /attestation/", http.StatusNotFound)
 		}
 	})
 }
