@@ -85,11 +85,15 @@ func (t *target) dial(ctx context.Context, credential *tls.Certificate) (*connec
 
 func (c *connection) Close() { c.tls.Close() }
 
-// post sends the device's request, with the token unless that is empty, and
-// keeps the answer in d.reply.
+// post sends the device's certification request.
 func (c *connection) post(operation, token string, d *identity) error {
+	return c.send(operation, "application/pkcs10", token, d)
+}
+
+// send sends d.body, with the token unless that is empty, and keeps the answer in d.reply.
+func (c *connection) send(operation, kind, token string, d *identity) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "POST /.well-known/est/%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/pkcs10\r\nContent-Length: %d\r\n", operation, len(d.body))
+	fmt.Fprintf(&b, "POST /.well-known/est/%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n", operation, kind, len(d.body))
 	if token != "" {
 		fmt.Fprintf(&b, "Authorization: Basic %s\r\n", base64.StdEncoding.EncodeToString([]byte(d.id+":"+token)))
 	}
@@ -158,45 +162,51 @@ func (t *target) renew(ctx context.Context, d *identity) error {
 // closed runs c clients, each of which starts its next enrolment when the last
 // is answered. It returns the latencies and the time for all.
 func (t *target) closed(ctx context.Context, kind string, c int, devices []*identity) ([]time.Duration, time.Duration, error) {
-	latencies := make([]time.Duration, len(devices))
-	var next atomic.Int64
-	work := func(ctx context.Context, do func(*identity) error) error {
-		for ctx.Err() == nil {
-			i := int(next.Add(1)) - 1
-			if i >= len(devices) {
-				return nil
-			}
-			start := time.Now()
-			if err := do(devices[i]); err != nil {
+	latencies, wall, err := inTurn(ctx, c, len(devices), func(ctx context.Context, work func(do func(i int) error) error) error {
+		switch kind {
+		case "factory":
+			return work(func(i int) error { return t.factory(ctx, devices[i]) })
+		case "renew":
+			return work(func(i int) error { return t.renew(ctx, devices[i]) })
+		case "kept":
+			conn, err := t.dial(ctx, nil)
+			if err != nil {
 				return err
 			}
-			latencies[i] = time.Since(start)
+			defer conn.Close()
+			return work(func(i int) error { return conn.post("simpleenroll", t.token, devices[i]) })
 		}
-		return ctx.Err()
-	}
-	client := func(ctx context.Context) error {
-		switch kind {
-		case "fresh":
-			return work(ctx, func(d *identity) error { return t.once(ctx, d) })
-		case "factory":
-			return work(ctx, func(d *identity) error { return t.factory(ctx, d) })
-		case "renew":
-			return work(ctx, func(d *identity) error { return t.renew(ctx, d) })
-		}
-		conn, err := t.dial(ctx, nil)
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		return work(ctx, func(d *identity) error { return conn.post("simpleenroll", t.token, d) })
-	}
-	start := time.Now()
-	err := together(ctx, c, client)
-	wall := time.Since(start)
+		return work(func(i int) error { return t.once(ctx, devices[i]) })
+	})
 	if err == nil {
 		err = settle(devices)
 	}
 	return latencies, wall, err
+}
+
+// inTurn runs c clients that share n pieces of work: each hands what it does
+// with one to work, which calls it until there are none left.
+func inTurn(ctx context.Context, c, n int, client func(ctx context.Context, work func(do func(i int) error) error) error) ([]time.Duration, time.Duration, error) {
+	latencies := make([]time.Duration, n)
+	var next atomic.Int64
+	start := time.Now()
+	err := together(ctx, c, func(ctx context.Context) error {
+		return client(ctx, func(do func(i int) error) error {
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return nil
+				}
+				start := time.Now()
+				if err := do(i); err != nil {
+					return err
+				}
+				latencies[i] = time.Since(start)
+			}
+			return ctx.Err()
+		})
+	})
+	return latencies, time.Since(start), err
 }
 
 // together runs n workers and returns the first error, which stops the others.

@@ -40,7 +40,7 @@ func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
 
 func (b *bench) table() {
 	const row = "%-24s %-18s %10s %8s %9s %9s %9s   %s\n"
-	if b.Only != "open" {
+	if b.Only != "open" && b.Only != "attested" {
 		b.printf("\n"+row, "scenario", "server", "CPU ms", "ratio", "per s", "p50 ms", "p99 ms", "target")
 	}
 	for _, s := range scenarios {

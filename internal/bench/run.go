@@ -94,7 +94,12 @@ func (b *bench) compare(ctx context.Context) (err error) {
 		return err
 	}
 	if b.Only == "" || b.Only == "open" {
-		return b.openLoop(ctx)
+		if err := b.openLoop(ctx); err != nil {
+			return err
+		}
+	}
+	if b.Hallmark != "" && (b.Only == "" || b.Only == "attested") {
+		return b.attestation(ctx, b.contenders[1])
 	}
 	return nil
 }
@@ -103,7 +108,7 @@ const warmup = 200 // enrolments before anything is measured
 
 // line starts the contenders and registers every device that will come.
 func (b *bench) line(ctx context.Context) error {
-	n := warmup + b.Rounds*3*b.N + openRuns*b.openCount()
+	n := warmup + b.Rounds*5*b.N + openRuns*b.openCount()
 	floor, err := newFloor(b.options, filepath.Join(b.dir, "floor"), b.makerFile(), false)
 	if err != nil {
 		return err
@@ -147,7 +152,9 @@ func (b *bench) contend(ctx context.Context, s *server, n int) (*contender, erro
 	for _, s := range scenarios {
 		c.figures[s.name] = &figures{}
 	}
-	c.figures["open"] = &figures{}
+	for _, name := range []string{"open", "plain", "attested"} {
+		c.figures[name] = &figures{}
+	}
 	b.contenders = append(b.contenders, c)
 	token := "floor"
 	err := s.start()
@@ -211,16 +218,23 @@ func (b *bench) round(ctx context.Context, s scenario, round int) error {
 
 // measure runs the closed loop at one contender between two looks at its CPU clock.
 func (b *bench) measure(ctx context.Context, c *contender, s scenario, devices []*identity, profile bool) error {
+	return b.clock(ctx, c, c.figures[s.name], len(devices), profile, func() ([]time.Duration, time.Duration, error) {
+		return c.target.closed(ctx, s.name, b.C, devices)
+	})
+}
+
+// clock notes what n enrolments cost a contender.
+func (b *bench) clock(ctx context.Context, c *contender, f *figures, n int, profile bool, load func() ([]time.Duration, time.Duration, error)) error {
 	runtime.GC() // the load's own rubbish, before the clock runs
+	profiled := make(chan error, 1)
+	if profile {
+		go func() { profiled <- c.profile(ctx, 1+n/1000, b.CPUProfile) }()
+	}
 	before, err := cpuTime(c.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
-	profiled := make(chan error, 1)
-	if profile {
-		go func() { profiled <- c.profile(ctx, 1+b.N/1000, b.CPUProfile) }()
-	}
-	latencies, wall, err := c.target.closed(ctx, s.name, b.C, devices)
+	latencies, wall, err := load()
 	if err != nil {
 		return err
 	}
@@ -230,9 +244,8 @@ func (b *bench) measure(ctx context.Context, c *contender, s scenario, devices [
 	if err != nil {
 		return err
 	}
-	f, n := c.figures[s.name], float64(len(devices))
-	f.cpu = append(f.cpu, (after-before).Seconds()*1000/n)
-	f.rate = append(f.rate, n/wall.Seconds())
+	f.cpu = append(f.cpu, (after-before).Seconds()*1000/float64(n))
+	f.rate = append(f.rate, float64(n)/wall.Seconds())
 	f.latencies = append(f.latencies, latencies...)
 	if profile {
 		return <-profiled
