@@ -12,7 +12,8 @@ import (
 type Bond struct {
 	Device   string
 	EK       string         // SHA-256 over the endorsement key's SubjectPublicKeyInfo, lower-case hex; empty where only an attestation key was ever shown
-	AK       string         // likewise of the attestation key pinned for this device
+	TPM      Make           // as the endorsement key's certificate said it; zero where there was none
+	AK       string         // SHA-256, as EK, of the attestation key pinned for this device
 	AKName   []byte         // TPM Name
 	AKPublic []byte         // TPMT_PUBLIC; nil where only a certificate of it is known
 	Key      [32]byte       // SHA-256 over the SubjectPublicKeyInfo of the key certified last
@@ -26,6 +27,13 @@ type Bond struct {
 	Affirmed time.Time      // last affirming evidence; zero: never
 	Evidence [32]byte       // of the last; see EvidenceStore
 	EventLog [32]byte       // of the last that had one; zero: none did
+}
+
+// Make is what a TPM is, in the words of its endorsement key's certificate.
+type Make struct {
+	Manufacturer string // tpmManufacturer, such as id:494E5443
+	Model        string // tpmModel
+	Version      string // tpmVersion: the firmware it left its maker with
 }
 
 // Blob is a piece of evidence as it is kept: by the SHA-256 of its bytes, once.

@@ -54,6 +54,9 @@ func (r *Result) Next(device string, key [32]byte, last *Bond) Bond {
 	if r.EK.SHA256 != "" {
 		b.EK = r.EK.SHA256
 	}
+	if r.EK.Manufacturer != "" {
+		b.TPM = Make{r.EK.Manufacturer, r.EK.Model, r.EK.Version}
+	}
 	if r.AK.SHA256 != b.AK { // another key of the same TPM: nothing known of the one before holds for it
 		b.AK, b.AKName, b.AKPublic = r.AK.SHA256, nil, nil
 	}
@@ -85,7 +88,8 @@ func (b *Bond) Document() policy.Properties {
 		return policy.Properties{}
 	}
 	d := filled(map[string]any{
-		"ek_sha256": b.EK, "ak_sha256": b.AK, "case": string(b.Case), "verdict": b.Verdict.String(),
+		"ek_sha256": b.EK, "manufacturer": b.TPM.Manufacturer, "model": b.TPM.Model, "version": b.TPM.Version,
+		"ak_sha256": b.AK, "case": string(b.Case), "verdict": b.Verdict.String(),
 		"first": b.First.UTC().Format(audit.TimeFormat), "last": b.Last.UTC().Format(audit.TimeFormat),
 	})
 	if !b.Affirmed.IsZero() {
