@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hallmark-pki/hallmark/attest"
@@ -69,7 +70,7 @@ func (s sealed) write(secret []byte) (string, error) {
 
 // unseal reads what seal wrote, and reports whether it is ours.
 func unseal(secret []byte, text string) (s sealed, ok bool) {
-	if len(text) > maxSealed {
+	if len(text) > maxSealed || strings.ContainsAny(text, "\r\n") { // line ends the decoder would skip
 		return s, false
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
