@@ -5,6 +5,8 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -84,7 +86,7 @@ func unpack(packed []byte) ([]byte, error) {
 	r.Multistream(false)
 	log, err := io.ReadAll(io.LimitReader(r, MaxEventLog+1))
 	if err == nil && len(log) <= MaxEventLog && from.Len() > 0 {
-		err = io.ErrNoProgress
+		err = errors.New("bytes after the end of the gzip member")
 	}
 	return log, err
 }
@@ -174,8 +176,8 @@ const (
 	cborArray = 4
 )
 
-// openCBOR reads [type, value, indicators] of definite lengths. A type that is a
-// number (a CoAP content format) is returned as one, and is of no type known here.
+// openCBOR reads [type, value, indicators] of definite lengths. A type may be a
+// number, a CoAP content format, of which none is known here.
 func openCBOR(b []byte) (kind string, value func() ([]byte, bool), ok bool) {
 	in := cryptobyte.String(b)
 	size, ok := readHead(&in, cborArray)
@@ -188,7 +190,9 @@ func openCBOR(b []byte) (kind string, value func() ([]byte, bool), ok bool) {
 			return "", nil, false
 		}
 		kind = string(text)
-	} else if _, ok := readHead(&in, cborUint); !ok {
+	} else if format, ok := readHead(&in, cborUint); ok {
+		kind = fmt.Sprintf("content format %d", format)
+	} else {
 		return "", nil, false
 	}
 	var body []byte
