@@ -55,7 +55,6 @@ func (db *DB) newProof(ctx context.Context, o *attest.Outcome, device string) (*
 // bondRow is a device's bond as it stands, or will stand.
 type bondRow struct {
 	attest.Bond
-	device  *deviceRow
 	changed bool
 }
 
@@ -63,55 +62,56 @@ type bondRow struct {
 // names. The caller has locked both.
 func (d *desk) readBonds(ctx context.Context) error {
 	var devices, keys []any
+	bySeq := map[int64]*deviceRow{}
 	for _, u := range d.batch {
 		if u.proof == nil {
 			continue
 		}
-		if v := d.devices[u.proof.bond.Device]; v != nil {
+		if v := d.devices[u.proof.bond.Device]; v != nil && bySeq[v.seq] == nil {
+			bySeq[v.seq] = v
 			devices = append(devices, v.seq)
 		}
 		for i := range u.proof.keys {
 			keys = append(keys, u.proof.keys[i][:])
 		}
 	}
-	err := d.tx.among(ctx, selectBond+" WHERE b.device IN ({?})", nil, devices, func(r *sql.Rows) error {
-		b := &bondRow{}
-		err := scanBond(r, &b.Bond)
-		b.device = d.devices[b.Device]
-		d.bonds[b.Device] = b
+	err := d.tx.among(ctx, "SELECT device, "+bondColumns+" FROM bond WHERE device IN ({?})", nil, devices, func(r *sql.Rows) error {
+		b, seq := &bondRow{}, int64(0)
+		err := scanBond(r, &seq, &b.Bond)
+		d.bonds[bySeq[seq]] = b
 		return err
 	})
-	for _, query := range [...]string{
-		"SELECT b.ek, d.id FROM bond b JOIN device d ON d.seq = b.device WHERE b.ek IN ({?})",
-		"SELECT b.ak, d.id FROM bond b JOIN device d ON d.seq = b.device WHERE b.ak IN ({?})"} {
-		if err == nil {
-			err = d.tx.among(ctx, query, nil, keys, d.scanTPM)
+	for _, query := range [...]string{"SELECT ek, device FROM bond WHERE ek IN ({?})", "SELECT ak, device FROM bond WHERE ak IN ({?})"} {
+		if err != nil {
+			return err
 		}
-	}
-	return err
-}
-
-func (d *desk) scanTPM(r *sql.Rows) error {
-	var hash sql.RawBytes
-	var device string
-	err := r.Scan(&hash, &device)
-	if err == nil && len(hash) == 32 {
-		d.tpms[[32]byte(hash)] = device
+		err = d.tx.among(ctx, query, nil, keys, func(r *sql.Rows) error {
+			var hash sql.RawBytes
+			var seq int64
+			if err := r.Scan(&hash, &seq); err != nil || len(hash) != 32 {
+				return err
+			}
+			if bySeq[seq] == nil {
+				bySeq[seq] = &deviceRow{seq: seq} // of no interest but for being another
+			}
+			d.tpms[[32]byte(hash)] = bySeq[seq]
+			return nil
+		})
 	}
 	return err
 }
 
 // checkBond refuses a device that is bound to another TPM, and a TPM that
 // another device is bound to.
-func (d *desk) checkBond(p *proof) error {
+func (d *desk) checkBond(p *proof, device *deviceRow) error {
 	if p == nil {
 		return nil
 	}
-	if standing := d.bonds[p.bond.Device]; standing != nil && !sameTPM(&standing.Bond, &p.bond) {
+	if standing := d.bonds[device]; standing != nil && !sameTPM(&standing.Bond, &p.bond) {
 		return attest.Refuse(attest.EKMismatch, "the device is bound to another TPM; if it was replaced, an operator has to lift the binding")
 	}
 	for _, key := range p.keys {
-		if holder, taken := d.tpms[key]; taken && holder != p.bond.Device {
+		if holder, taken := d.tpms[key]; taken && holder != device {
 			return attest.Refuse(attest.EKMismatch, "another device is bound to this TPM")
 		}
 	}
@@ -134,7 +134,7 @@ func (d *desk) decideProof(p *proof) error {
 	if device == nil || !device.state.InService() {
 		return errNotInService
 	}
-	if err := d.checkBond(p); err != nil {
+	if err := d.checkBond(p, device); err != nil {
 		return err
 	}
 	d.bind(p, device)
@@ -147,12 +147,12 @@ func (d *desk) bind(p *proof, device *deviceRow) {
 		return
 	}
 	next := p.bond
-	if standing := d.bonds[next.Device]; standing != nil {
+	if standing := d.bonds[device]; standing != nil {
 		next = joined(&standing.Bond, &p.bond)
 	}
-	d.bonds[next.Device] = &bondRow{Bond: next, device: device, changed: true}
+	d.bonds[device] = &bondRow{Bond: next, changed: true}
 	for _, key := range p.keys {
-		d.tpms[key] = next.Device
+		d.tpms[key] = device
 	}
 }
 
@@ -166,6 +166,9 @@ func joined(standing, next *attest.Bond) attest.Bond {
 	}
 	if late.EK == "" {
 		late.EK = early.EK
+	}
+	if late.TPM == (attest.Make{}) {
+		late.TPM = early.TPM
 	}
 	if late.AKPublic == nil && late.AK == early.AK {
 		late.AKPublic = early.AKPublic
@@ -188,12 +191,12 @@ func joined(standing, next *attest.Bond) attest.Bond {
 // writeBonds writes the bonds that changed, and the evidence behind them.
 func (d *desk) writeBonds(ctx context.Context) error {
 	rows := make([]any, 0, len(d.bonds)*bondWidth)
-	for _, b := range d.bonds {
+	for device, b := range d.bonds {
 		if !b.changed {
 			continue
 		}
 		var err error
-		if rows, err = bondValues(append(rows, b.device.seq), &b.Bond); err != nil {
+		if rows, err = bondValues(append(rows, device.seq), &b.Bond); err != nil {
 			return err
 		}
 	}

@@ -16,20 +16,20 @@ import (
 )
 
 const (
-	bondColumns = "ak_name, ak_public, key, vouched, clock, reset, restart, safe, firmware, bank, pcrs, first, last, verdict, affirmed, evidence, event_log"
-	bondWidth   = 20
-	upsertBond  = "INSERT INTO bond (device, ek, ak, " + bondColumns + ") VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}" +
-		` ON CONFLICT (device) DO UPDATE SET ek = excluded.ek, ak = excluded.ak, ak_name = excluded.ak_name, ak_public = excluded.ak_public,
+	bondColumns = "ek, maker, model, version, ak, ak_name, ak_public, key, vouched, clock, reset, restart, safe, firmware, bank, pcrs, first, last, verdict, affirmed, evidence, event_log"
+	bondWidth   = 23
+	upsertBond  = "INSERT INTO bond (device, " + bondColumns + ") VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}" +
+		` ON CONFLICT (device) DO UPDATE SET ek = excluded.ek, maker = excluded.maker, model = excluded.model, version = excluded.version, ak = excluded.ak, ak_name = excluded.ak_name, ak_public = excluded.ak_public,
 		key = excluded.key, vouched = excluded.vouched, clock = excluded.clock, reset = excluded.reset, restart = excluded.restart,
 		safe = excluded.safe, firmware = excluded.firmware, bank = excluded.bank, pcrs = excluded.pcrs, first = excluded.first,
 		last = excluded.last, verdict = excluded.verdict, affirmed = excluded.affirmed, evidence = excluded.evidence, event_log = excluded.event_log`
-	selectBond = "SELECT d.id, b.ek, b.ak, " + bondColumns + " FROM bond b JOIN device d ON d.seq = b.device"
+	selectBond = "SELECT (SELECT id FROM device WHERE seq = bond.device), " + bondColumns + " FROM bond"
 	noBond     = "the device is not bound to a TPM"
 )
 
 // Bond returns the device's, or an error of kind NotFound.
 func (db *DB) Bond(ctx context.Context, device string) (attest.Bond, error) {
-	return db.bond(ctx, selectBond+" WHERE b.device = (SELECT seq FROM device WHERE id = ?)", noBond, device)
+	return db.bond(ctx, selectBond+" WHERE device = (SELECT seq FROM device WHERE id = ?)", noBond, device)
 }
 
 // BondOf returns the bond that holds this endorsement key, or else this
@@ -37,7 +37,7 @@ func (db *DB) Bond(ctx context.Context, device string) (attest.Bond, error) {
 // kind NotFound.
 func (db *DB) BondOf(ctx context.Context, ek, ak string) (attest.Bond, error) {
 	const none = "no device is bound to this TPM"
-	for _, by := range [...]struct{ condition, key string }{{" WHERE b.ek = ?", ek}, {" WHERE b.ak = ?", ak}} {
+	for _, by := range [...]struct{ condition, key string }{{" WHERE ek = ?", ek}, {" WHERE ak = ?", ak}} {
 		hash, err := hex.DecodeString(by.key)
 		if err != nil || len(hash) == 0 {
 			continue
@@ -53,7 +53,7 @@ func (db *DB) bond(ctx context.Context, query, missing string, arg any) (attest.
 	found, b := false, attest.Bond{}
 	err := db.each(ctx, query, []any{arg}, func(r *sql.Rows) error {
 		found = true
-		return scanBond(r, &b)
+		return scanBond(r, &b.Device, &b)
 	})
 	if err == nil && !found {
 		err = fault.New(fault.NotFound, "bond_unknown", missing)
@@ -114,16 +114,17 @@ func bondValues(to []any, b *attest.Bond) ([]any, error) {
 	if b.EventLog != [32]byte{} {
 		log = b.EventLog[:]
 	}
-	return append(to, ek, ak, present(b.AKName), present(b.AKPublic), b.Key[:], string(b.Case),
+	return append(to, ek, b.TPM.Manufacturer, b.TPM.Model, b.TPM.Version, ak, present(b.AKName), present(b.AKPublic), b.Key[:], string(b.Case),
 		int64(b.Clock.Clock), int64(b.Clock.Reset), int64(b.Clock.Restart), flag(b.Clock.Safe), int64(b.Clock.Firmware),
 		b.Bank, pcrs, millis(b.First), millis(b.Last), b.Verdict.String(), millis(b.Affirmed), b.Evidence[:], log), nil
 }
 
-func scanBond(r *sql.Rows, b *attest.Bond) error {
+// scanBond reads a row whose first column goes to device.
+func scanBond(r *sql.Rows, device any, b *attest.Bond) error {
 	var ek, ak, name, public, key, pcrs, evidence, log sql.RawBytes
 	var verdict string
 	var clock, firmware, first, last, affirmed int64
-	err := r.Scan(&b.Device, &ek, &ak, &name, &public, &key, &b.Case, &clock, &b.Clock.Reset, &b.Clock.Restart, &b.Clock.Safe, &firmware,
+	err := r.Scan(device, &ek, &b.TPM.Manufacturer, &b.TPM.Model, &b.TPM.Version, &ak, &name, &public, &key, &b.Case, &clock, &b.Clock.Reset, &b.Clock.Restart, &b.Clock.Safe, &firmware,
 		&b.Bank, &pcrs, &first, &last, &verdict, &affirmed, &evidence, &log)
 	if err != nil {
 		return err

@@ -65,8 +65,8 @@ type desk struct {
 	devices map[string]*deviceRow
 	keys    map[[32]byte]int64 // device.seq of whoever holds the key
 	issued  map[[32]byte]*deviceRow
-	bonds   map[string]*bondRow // by id of the device
-	tpms    map[[32]byte]string // SHA-256 of an endorsement or attestation key → id of the device that is bound to it
+	bonds   map[*deviceRow]*bondRow
+	tpms    map[[32]byte]*deviceRow // SHA-256 of an endorsement or attestation key → the device that is bound to it
 }
 
 type tokenRow struct {
@@ -93,7 +93,7 @@ type deviceRow struct {
 func newDesk(tx *session, batch []*unit) *desk {
 	return &desk{tx: tx, batch: batch, tokens: map[string]*tokenRow{}, held: map[string]*heldRow{},
 		devices: map[string]*deviceRow{}, keys: map[[32]byte]int64{}, issued: map[[32]byte]*deviceRow{},
-		bonds: map[string]*bondRow{}, tpms: map[[32]byte]string{}}
+		bonds: map[*deviceRow]*bondRow{}, tpms: map[[32]byte]*deviceRow{}}
 }
 
 // named returns what each unit of the batch names, sorted and once each.
@@ -286,7 +286,7 @@ func (d *desk) decideIssuance(i *issuance, p *proof) error {
 	if taken && (device.admit != nil || holder != device.seq) || d.issued[key] != nil && d.issued[key] != device {
 		return fault.New(fault.Denied, "key_in_use", "another device holds a certificate over this key; make a fresh key")
 	}
-	if err := d.checkBond(p); err != nil {
+	if err := d.checkBond(p, device); err != nil {
 		return err
 	}
 	d.bind(p, device)

@@ -22,29 +22,41 @@ const postgresReaders = 8
 // waits for another process.
 func (db *DB) openPostgres(ctx context.Context, address string) error {
 	db.engine = postgresEngine{}
-	name, err := postgresName(address)
-	if err != nil {
+	// What writes reads by key, and every key has an index. Without a word, the plan that is made
+	// while a table is new, to read all of it, would stay until the table is analysed, a minute later.
+	var err error
+	if db.writers, err = postgresPool(address, "enable_seqscan=off", "jit=off"); err != nil {
 		return err
 	}
-	connector, err := pq.NewConnector(name)
-	if err != nil {
-		return fmt.Errorf("store: the database URL is not usable: %w", err)
-	}
-	db.writers = sql.OpenDB(connector)
 	db.writers.SetMaxOpenConns(3)
 	if err = migratePostgres(ctx, db.writers); err != nil {
 		return err
 	}
-	db.readers = sql.OpenDB(connector)
+	if db.readers, err = postgresPool(address); err != nil {
+		return err
+	}
 	db.readers.SetMaxOpenConns(postgresReaders)
 	db.readers.SetMaxIdleConns(postgresReaders)
 	db.committer, db.changer, db.sequencer = newWriter(db), newWriter(db), newWriter(db)
 	return nil
 }
 
+// postgresPool makes a pool of connections with these settings.
+func postgresPool(address string, settings ...string) (*sql.DB, error) {
+	name, err := postgresName(address, settings)
+	if err != nil {
+		return nil, err
+	}
+	connector, err := pq.NewConnector(name)
+	if err != nil {
+		return nil, fmt.Errorf("store: the database URL is not usable: %w", err)
+	}
+	return sql.OpenDB(connector), nil
+}
+
 // postgresName adds to the URL what we rely on. Its errors never show the
 // URL, which may hold a password.
-func postgresName(address string) (string, error) {
+func postgresName(address string, settings []string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
 		return "", errors.New("store: the database URL must look like postgres://user@host/database")
@@ -53,6 +65,10 @@ func postgresName(address string) (string, error) {
 	q.Set("binary_parameters", "yes") // bytea travels as bytes, not as hex
 	if !q.Has("synchronous_commit") {
 		q.Set("synchronous_commit", "on") // COMMIT returns when the log is on the disk
+	}
+	for _, s := range settings {
+		key, value, _ := strings.Cut(s, "=")
+		q.Set(key, value)
 	}
 	u.RawQuery = q.Encode()
 	return u.String(), nil

@@ -33,7 +33,7 @@ func Outcome(device string, tpm TPM, clock uint64, eventLog int) attest.Outcome 
 	rand.Read(bundle[len(bundle)/2:])
 	o := attest.Outcome{Blobs: []attest.Blob{{SHA256: sha256.Sum256(bundle), Kind: attest.BundleBlob, Bytes: bundle}}}
 	at := Now.Add(time.Duration(clock) * time.Millisecond).Truncate(time.Millisecond)
-	o.Bond = attest.Bond{Device: device, EK: tpm.EK, AK: tpm.AK, AKName: append([]byte{0, 11}, bundle[1400:1432]...), AKPublic: bundle[1300:1390],
+	o.Bond = attest.Bond{Device: device, EK: tpm.EK, TPM: attest.Make{Manufacturer: "id:49465800", Model: "SLB9670", Version: "id:0755"}, AK: tpm.AK, AKName: append([]byte{0, 11}, bundle[1400:1432]...), AKPublic: bundle[1300:1390],
 		Key: [32]byte(bundle[1200:1232]), Case: attest.CaseActivation,
 		Clock: attest.Clock{Clock: clock, Reset: 3, Restart: 1, Safe: true, Firmware: 0xf000_0001_0002_0003},
 		Bank:  "sha256", PCRs: map[int][]byte{0: bundle[1000:1032], 7: bundle[1032:1064], 14: bundle[1064:1096]},

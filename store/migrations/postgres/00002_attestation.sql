@@ -5,6 +5,9 @@
 CREATE TABLE bond (
   device    BIGINT PRIMARY KEY,  -- device.seq
   ek        BYTEA,               -- SHA-256 over the SubjectPublicKeyInfo; NULL where no endorsement key was shown
+  maker     TEXT NOT NULL,       -- of the TPM, as the endorsement key's certificate said it, or empty: tpmManufacturer
+  model     TEXT NOT NULL,       -- tpmModel
+  version   TEXT NOT NULL,       -- tpmVersion
   ak        BYTEA,               -- likewise of the attestation key
   ak_name   BYTEA NOT NULL,      -- TPM Name
   ak_public BYTEA NOT NULL,      -- TPMT_PUBLIC, or empty

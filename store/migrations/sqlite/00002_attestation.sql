@@ -5,6 +5,9 @@
 CREATE TABLE bond (
   device    INTEGER PRIMARY KEY, -- device.seq
   ek        BLOB,                -- SHA-256 over the SubjectPublicKeyInfo; NULL where no endorsement key was shown
+  maker     TEXT NOT NULL,       -- of the TPM, as the endorsement key's certificate said it, or empty: tpmManufacturer
+  model     TEXT NOT NULL,       -- tpmModel
+  version   TEXT NOT NULL,       -- tpmVersion
   ak        BLOB,                -- likewise of the attestation key
   ak_name   BLOB NOT NULL,       -- TPM Name
   ak_public BLOB NOT NULL,       -- TPMT_PUBLIC, or empty
