@@ -26,15 +26,15 @@ type AKCertificate struct {
 }
 
 // AK verifies the certificate of an attestation key, leaf first, DER, against
-// the ak anchors of the profile. Errors are of code ak_untrusted, ak_revoked,
+// the ak anchors of the profile. Errors are of code ak_untrusted, ak_revoked, ek_revoked,
 // algorithm_not_allowed, and malformed_evidence (a certificate that cannot be read).
 func (t *Trust) AK(ctx context.Context, profile string, certs [][]byte, at time.Time) (AKCertificate, error) {
 	leaf, ak, err := readAK(certs)
 	if err != nil {
 		return AKCertificate{}, err
 	}
-	if t.data().revokedKey(digestOf(ak.SPKI)) {
-		return AKCertificate{}, attest.Refuse(attest.AKRevoked, "the attestation key is on this server's list of revoked keys")
+	if err := t.Revoked(ak.EKSHA256, digestOf(ak.SPKI)); err != nil {
+		return AKCertificate{}, err
 	}
 	if err := checkAKCertificate(leaf); err != nil {
 		return AKCertificate{}, err

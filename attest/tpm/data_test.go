@@ -228,3 +228,18 @@ func TestWhichTPMsAnAdvisoryIsAbout(t *testing.T) {
 		t.Error("advisories without any on file:", got)
 	}
 }
+
+// A key that was revoked after its device enrolled is found by its digest alone.
+func TestKeysKnownFromEarlier(t *testing.T) {
+	trust := &Trust{}
+	a, b := strings.Repeat("aa", 32), strings.Repeat("bb", 32)
+	if err := trust.Revoked(a, b); err != nil {
+		t.Error("revoked by nobody:", err)
+	}
+	trust.Data.Store(loaded(t, map[string]string{"revoked.json": `[{"sha256": "` + a + `"}]`}))
+	for _, c := range []struct{ ek, ak, want string }{{a, b, "ek_revoked"}, {b, a, "ak_revoked"}, {b, b, ""}, {"", "", ""}} {
+		if err := trust.Revoked(c.ek, c.ak); code(err) != c.want {
+			t.Errorf("%.4s %.4s: %v, want %q", c.ek, c.ak, err, c.want)
+		}
+	}
+}

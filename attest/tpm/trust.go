@@ -64,8 +64,8 @@ func (t *Trust) EK(ctx context.Context, profile string, public crypto.PublicKey,
 		return attest.EndorsementKey{}, nil, nil, attest.RefuseBecause(attest.AlgorithmNotAllowed, "the endorsement key is of a type that is not known here", err)
 	}
 	ek := attest.EndorsementKey{SHA256: digest}
-	if t.data().revokedKey(digest) {
-		return attest.EndorsementKey{}, nil, nil, attest.Refuse(attest.EKRevoked, "the endorsement key is on this server's list of revoked keys")
+	if err := t.Revoked(digest, ""); err != nil {
+		return attest.EndorsementKey{}, nil, nil, err
 	}
 	if len(certs) == 0 {
 		return ek, nil, nil, nil
@@ -91,6 +91,19 @@ func (t *Trust) EK(ctx context.Context, profile string, public crypto.PublicKey,
 		return attest.EndorsementKey{}, nil, nil, err
 	}
 	return ek, reasons, t.Advisories(ek, 0), nil
+}
+
+// Revoked refuses (ek_revoked, ak_revoked) a TPM whose endorsement key or
+// attestation key is on file as revoked. The keys are named by the SHA-256 over their
+// SubjectPublicKeyInfo, lower-case hex; an empty one is nobody's.
+func (t *Trust) Revoked(ek, ak string) error {
+	switch d := t.data(); {
+	case ek != "" && d.revokedKey(ek):
+		return attest.Refuse(attest.EKRevoked, "the endorsement key is on this server's list of revoked keys")
+	case ak != "" && d.revokedKey(ak):
+		return attest.Refuse(attest.AKRevoked, "the attestation key is on this server's list of revoked keys")
+	}
+	return nil
 }
 
 // Advisories are the warnings of makers that apply to this TPM. firmware is the

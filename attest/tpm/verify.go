@@ -51,6 +51,7 @@ func (v *Verifier) Verify(ctx context.Context, e *attest.Evidence, b attest.Bind
 	}}
 	for _, step := range []func() error{
 		func() error { return v.vouch(ctx, &p) },
+		func() error { return v.Trust.Revoked(p.result.EK.SHA256, p.result.AK.SHA256) }, // since the exchange, or the bond
 		p.checkDevice,
 		p.certify,
 		p.quote,
