@@ -4,10 +4,6 @@
 # input.context.attestation, and what the device proved before in input.context.bond.
 package hallmark
 
-evidence := object.get(input, ["context", "attestation"], {})
-
-bond := object.get(input, ["context", "bond"], {})
-
 # A device in service shows its state between renewals, with the certificate it holds.
 allow if {
 	input.action.name == "device.attest"
@@ -26,21 +22,21 @@ allow if {
 # A TPM of an unknown maker waits for a person, once: after that the device is
 # bound to it. To trust the maker: hallmark anchor add --kind ek FILE.
 hold contains {"code": "ek_untrusted", "detail": detail} if {
-	"ek_untrusted" in evidence.reasons
+	"ek_untrusted" in input.context.attestation.reasons
 	not input.context.approval
-	not bond.ek_sha256 == evidence.ek.sha256
+	not input.context.bond.ek_sha256 == input.context.attestation.ek.sha256
 	detail := "no trusted maker vouches for this TPM; an operator has to look at it, or trust its maker"
 }
 
 # What a maker's advisory condemns is refused. What it only warns of is in the record.
 deny contains {"code": "advisory", "detail": detail} if {
-	some advisory in evidence.advisories
+	some advisory in input.context.attestation.advisories
 	advisory.action == "deny"
 	detail := sprintf("advisory %s is against this TPM: %s", [advisory.id, advisory.text])
 }
 
 deny contains {"code": "contraindicated", "detail": detail} if {
-	evidence.verdict == "contraindicated"
+	input.context.attestation.verdict == "contraindicated"
 	detail := "the device is not what it should be; compare: hallmark attestation show DEVICE"
 }
 
@@ -50,7 +46,7 @@ deny contains {"code": "contraindicated", "detail": detail} if {
 deny contains {"code": "baseline_mismatch", "detail": detail} if {
 	boot_changed
 	detail := sprintf("PCR %s changed since this device was accepted last; compare: hallmark attestation show %s", [
-		concat(", ", [sprintf("%d", [pcr]) | some pcr in evidence.boot.changed]),
+		concat(", ", [sprintf("%d", [pcr]) | some pcr in input.context.attestation.boot.changed]),
 		input.resource.id,
 	])
 }
@@ -61,7 +57,7 @@ consequences.obligations := [{"type": "quarantine"}] if {
 }
 
 boot_changed if {
-	count(evidence.boot.changed) > 0
+	some _ in input.context.attestation.boot.changed
 	not data.settings.on_boot_change == "allow"
 }
 
@@ -69,23 +65,23 @@ boot_changed if {
 # live no longer than settings.unaffirmed_lifetime; "" leaves them their profile's.
 lifetimes contains lifetime if {
 	in_tpm
-	not evidence.verdict == "affirming"
-	not bond.affirmed
+	not input.context.attestation.verdict == "affirming"
+	not input.context.bond.affirmed
 	lifetime := object.get(data.settings, "unaffirmed_lifetime", "4h")
 	lifetime != ""
 }
 
-in_tpm if evidence.key.tpm_resident
+in_tpm if input.context.attestation.key.tpm_resident
 
-in_tpm if bond.last
+in_tpm if input.context.bond.last
 
 # A renewal without fresh evidence stands on evidence no older than
 # settings.max_attestation_age, if that is set.
 deny contains {"code": "attestation_too_old", "detail": detail} if {
 	input.action.name == "certificate.renew"
-	not evidence.fresh
 	data.settings.max_attestation_age != ""
+	not input.context.attestation.fresh
 	allowed := time.parse_duration_ns(data.settings.max_attestation_age)
-	time.parse_rfc3339_ns(input.context.time) - time.parse_rfc3339_ns(bond.last) > allowed
-	detail := sprintf("the device attested last at %s; it has to send evidence again", [bond.last])
+	time.parse_rfc3339_ns(input.context.time) - time.parse_rfc3339_ns(input.context.bond.last) > allowed
+	detail := sprintf("the device attested last at %s; it has to send evidence again", [input.context.bond.last])
 }

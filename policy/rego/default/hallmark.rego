@@ -25,6 +25,7 @@ decision := object.union({"verdict": "deny", "reasons": deny}, consequences) if 
 # Of all lifetimes that rules give one certificate, the shortest counts, and
 # none is longer than what the profile would have given.
 terms.lifetime := shortest[0] if {
+	count(lifetimes) > 0
 	least := min({time.parse_duration_ns(lifetime) | some lifetime in lifetimes})
 	least < input.action.properties.lifetime_s * 1000000000
 	shortest := [lifetime | some lifetime in lifetimes; time.parse_duration_ns(lifetime) == least]
