@@ -22,12 +22,12 @@ func specimen() *forge.Bundle {
 		Certify:  &forge.Statement{Attest: []byte("certify"), Signature: []byte("by"), Third: []byte("public")},
 		Quote:    &forge.Statement{Attest: []byte("quote"), Signature: []byte("by"), Third: []byte("values")},
 		EventLog: bytes.Repeat([]byte("event "), 1000),
-		Further:  [][]byte{forge.Wrap([]int{1, 2, 3}, casn1.NULL, nil), json(`["application/eat+cwt", "AA"]`)},
+		Further:  [][]byte{forge.Wrap([]int{1, 2, 3}, casn1.NULL, nil), wrapped(`["application/eat+cwt", "AA"]`)},
 		Certs:    [][]byte{{0x30, 0}, {0xa3, 0}, {0x30, 1, 5}},
 	}
 }
 
-func json(text string) []byte {
+func wrapped(text string) []byte {
 	return forge.Wrap(forge.WrappedStatement, casn1.UTF8String, []byte(text))
 }
 
@@ -64,15 +64,15 @@ func TestWrappings(t *testing.T) {
 		out := append([]byte{0x82 + byte(len(indicators)), 0x78, byte(len(attest.EventLogType))}, attest.EventLogType...)
 		return append(append(append(out, 0x40+byte(len(log))), log...), indicators...)
 	}
-	for says, wrapped := range map[string][]byte{
-		"plain":          json(`["` + attest.EventLogType + `","` + encoded + `",4]`),
-		"no indicators":  json(`["` + attest.EventLogType + `","` + encoded + `"]`),
-		"white space":    json(" [\n\t\"" + attest.EventLogType + "\" ,\r\n \"" + encoded + "\" , 15 ] "),
-		"escaped slash":  json(`["` + strings.Replace(attest.EventLogType, "/", `\/`, 1) + `","` + encoded + `"]`),
+	for says, statement := range map[string][]byte{
+		"plain":          wrapped(`["` + attest.EventLogType + `","` + encoded + `",4]`),
+		"no indicators":  wrapped(`["` + attest.EventLogType + `","` + encoded + `"]`),
+		"white space":    wrapped(" [\n\t\"" + attest.EventLogType + "\" ,\r\n \"" + encoded + "\" , 15 ] "),
+		"escaped slash":  wrapped(`["` + strings.Replace(attest.EventLogType, "/", `\/`, 1) + `","` + encoded + `"]`),
 		"CBOR":           cbor(binary(4)...),
 		"CBOR, no third": cbor(binary()...),
 	} {
-		e, err := attest.ParseEvidence((&forge.Bundle{Further: [][]byte{wrapped}}).DER())
+		e, err := attest.ParseEvidence((&forge.Bundle{Further: [][]byte{statement}}).DER())
 		if err != nil || !bytes.Equal(e.EventLog, log) {
 			t.Errorf("%s: %v", says, err)
 		}
@@ -103,19 +103,19 @@ func TestBadBundles(t *testing.T) {
 			"a statement of two values":      with([]byte{0x30, 8, 6, 2, 42, 3, 5, 0, 5, 0}),
 			"a statement without a type":     with([]byte{0x30, 2, 5, 0}),
 			"a wrapped number":               with(forge.Wrap(forge.WrappedStatement, casn1.INTEGER, []byte{1})),
-			"JSON that ends":                 with(json(`["` + name + `","AA"`)),
-			"JSON that goes on":              with(json(`["` + name + `","AA",4]]`)),
-			"JSON with more members":         with(json(`["` + name + `","AA",4,5]`)),
-			"JSON with a third that is text": with(json(`["` + name + `","AA","4"]`)),
-			"JSON with a third too large":    with(json(`["` + name + `","AA",400]`)),
-			"JSON without a value":           with(json(`["` + name + `"]`)),
-			"JSON that is no array":          with(json(`"` + name + `"`)),
-			"JSON with a bad escape":         with(json(`["\q","AA"]`)),
-			"JSON that ends in an escape":    with(json(`["\`)),
-			"a type of 300 letters":          with(json(`["` + strings.Repeat("a", 300) + `","AA"]`)),
-			"base64 with padding":            with(json(`["` + name + `","AA=="]`)),
-			"base64 of the other alphabet":   with(json(`["` + name + `","+/AA"]`)),
-			"base64 with a bit too much":     with(json(`["` + name + `","AB"]`)),
+			"JSON that ends":                 with(wrapped(`["` + name + `","AA"`)),
+			"JSON that goes on":              with(wrapped(`["` + name + `","AA",4]]`)),
+			"JSON with more members":         with(wrapped(`["` + name + `","AA",4,5]`)),
+			"JSON with a third that is text": with(wrapped(`["` + name + `","AA","4"]`)),
+			"JSON with a third too large":    with(wrapped(`["` + name + `","AA",400]`)),
+			"JSON without a value":           with(wrapped(`["` + name + `"]`)),
+			"JSON that is no array":          with(wrapped(`"` + name + `"`)),
+			"JSON with a bad escape":         with(wrapped(`["\q","AA"]`)),
+			"JSON that ends in an escape":    with(wrapped(`["\`)),
+			"a type of 300 letters":          with(wrapped(`["` + strings.Repeat("a", 300) + `","AA"]`)),
+			"base64 with padding":            with(wrapped(`["` + name + `","AA=="]`)),
+			"base64 of the other alphabet":   with(wrapped(`["` + name + `","+/AA"]`)),
+			"base64 with a bit too much":     with(wrapped(`["` + name + `","AB"]`)),
 			"CBOR of nothing":                with(cbor()),
 			"CBOR of a map":                  with(cbor(0xa0)),
 			"CBOR of one":                    with(cbor(0x81, 0x00)),
@@ -130,20 +130,20 @@ func TestBadBundles(t *testing.T) {
 		attest.DuplicateStatement: {
 			"two certifies":        with(statementOf(forge.CertifyStatement)),
 			"two quotes":           with(statementOf(forge.QuoteStatement)),
-			"two event logs":       with(json(`["`+name+`","AA"]`), json(`["`+name+`","AA"]`)),
-			"one of each wrapping": with(json(`["`+name+`","AA"]`), json(`["`+name+`+gzip","`+gzipped(t, []byte("log"))+`"]`)),
+			"two event logs":       with(wrapped(`["`+name+`","AA"]`), wrapped(`["`+name+`","AA"]`)),
+			"one of each wrapping": with(wrapped(`["`+name+`","AA"]`), wrapped(`["`+name+`+gzip","`+gzipped(t, []byte("log"))+`"]`)),
 		},
 		attest.UnsupportedEvidence: {
 			"an unknown type":       (&forge.Bundle{Further: [][]byte{forge.Wrap([]int{1, 2, 3}, casn1.NULL, nil)}}).DER(),
-			"an unknown media type": (&forge.Bundle{Further: [][]byte{json(`["application/vnd.hallmark.ima-ascii","AA",4]`)}}).DER(),
+			"an unknown media type": (&forge.Bundle{Further: [][]byte{wrapped(`["application/vnd.hallmark.ima-ascii","AA",4]`)}}).DER(),
 			"a content format":      (&forge.Bundle{Further: [][]byte{cbor(0x82, 0x18, 0x3c, 0x40)}}).DER(),
 		},
 		attest.LogMalformed: {
-			"no log in it":    with(json(`["` + name + `",""]`)),
-			"not compressed":  with(json(`["` + name + `+gzip","AAAA"]`)),
-			"a bomb":          with(json(`["` + name + `+gzip","` + gzipped(t, make([]byte, 100<<20)) + `"]`)),
-			"half a member":   with(json(`["` + name + `+gzip","` + gzipped(t, []byte("event log"))[:20] + `"]`)),
-			"a byte after it": with(json(`["` + name + `+gzip","` + gzipped(t, []byte("event log!!"), 0) + `"]`)),
+			"no log in it":    with(wrapped(`["` + name + `",""]`)),
+			"not compressed":  with(wrapped(`["` + name + `+gzip","AAAA"]`)),
+			"a bomb":          with(wrapped(`["` + name + `+gzip","` + gzipped(t, make([]byte, 100<<20)) + `"]`)),
+			"half a member":   with(wrapped(`["` + name + `+gzip","` + gzipped(t, []byte("event log"))[:20] + `"]`)),
+			"a byte after it": with(wrapped(`["` + name + `+gzip","` + gzipped(t, []byte("event log!!"), 0) + `"]`)),
 		},
 	} {
 		for says, der := range rows {
