@@ -220,6 +220,7 @@ func (p *proof) replay() error {
 }
 
 // advise looks the makers' warnings up again, now that the firmware is known.
+// Who was vouched for by other means than an endorsement key's certificate has no maker.
 func (p *proof) advise(t *Trust) {
 	if t != nil {
 		p.result.Advisories = t.Advisories(p.result.EK, p.firmware())

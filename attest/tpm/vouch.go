@@ -3,6 +3,10 @@ package tpm
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -60,6 +64,9 @@ func (v *Verifier) byCertificate(ctx context.Context, p *proof) error {
 	if err != nil {
 		return err
 	}
+	if err := checkCertified(cert.Public); err != nil {
+		return err
+	}
 	sum := sha256.Sum256(cert.SPKI)
 	p.result.Case = attest.CaseCertificate
 	p.ak.public = cert.Public
@@ -84,6 +91,21 @@ func (v *Verifier) byCertificate(ctx context.Context, p *proof) error {
 	}
 	p.result.AK.Anchor = anchor
 	return nil
+}
+
+// checkCertified holds the key of a certificate to the sizes that parseArea takes.
+func checkCertified(public crypto.PublicKey) error {
+	switch public := public.(type) {
+	case *rsa.PublicKey:
+		if bits := public.N.BitLen(); bits == 2048 || bits == 3072 || bits == 4096 {
+			return nil
+		}
+	case *ecdsa.PublicKey:
+		if public.Curve == elliptic.P256() || public.Curve == elliptic.P384() {
+			return nil
+		}
+	}
+	return notAllowed("the attestation key's certificate is of a key that is not RSA with 2048, 3072 or 4096 bits, nor ECC on P-256 or P-384")
 }
 
 // checkNamed ties the certificate to the device: by a name in it, else by the

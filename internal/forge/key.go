@@ -50,6 +50,12 @@ func NewKey(kind string, role Role) (*Key, error) {
 	return Hold(private, role)
 }
 
+// OnCurve makes a key on a curve that TPMs may have and nobody should use; its area is empty.
+func OnCurve(curve elliptic.Curve) (*Key, error) {
+	private, err := ecdsa.GenerateKey(curve, rand.Reader)
+	return &Key{Private: private}, err
+}
+
 // Hold puts a key that exists into the TPM.
 func Hold(private crypto.Signer, role Role) (*Key, error) {
 	a, err := areaOf(private.Public(), role)
