@@ -243,3 +243,21 @@ func TestKeysKnownFromEarlier(t *testing.T) {
 		}
 	}
 }
+
+// The examples of the operators' page load.
+func TestTheExamplesOfTheDocumentation(t *testing.T) {
+	page, err := os.ReadFile("../../docs/tpm-trust.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for _, section := range strings.Split(string(page), "\n## attestation/")[1:] {
+		name, text, _ := strings.Cut(section, "\n")
+		if _, example, found := strings.Cut(text, "```json\n"); found {
+			files[name], _, _ = strings.Cut(example, "```")
+		}
+	}
+	if d := loaded(t, files); len(files) != 2 || len(d.advisories) == 0 || len(d.revocation.keys) == 0 || len(d.revocation.certificates) == 0 {
+		t.Errorf("%d examples: %+v", len(files), d)
+	}
+}
