@@ -55,6 +55,7 @@ func (db *DB) newProof(ctx context.Context, o *attest.Outcome, device string) (*
 // bondRow is a device's bond as it stands, or will stand.
 type bondRow struct {
 	attest.Bond
+	ek, ak  string // as they stand in the database; empty where no bond does
 	changed bool
 }
 
@@ -78,6 +79,7 @@ func (d *desk) readBonds(ctx context.Context) error {
 	err := d.tx.among(ctx, "SELECT device, "+bondColumns+" FROM bond WHERE device IN ({?})", nil, devices, func(r *sql.Rows) error {
 		b, seq := &bondRow{}, int64(0)
 		err := scanBond(r, &seq, &b.Bond)
+		b.ek, b.ak = b.EK, b.AK
 		d.bonds[bySeq[seq]] = b
 		return err
 	})
@@ -146,11 +148,14 @@ func (d *desk) bind(p *proof, device *deviceRow) {
 	if p == nil {
 		return
 	}
-	next := p.bond
-	if standing := d.bonds[device]; standing != nil {
-		next = joined(&standing.Bond, &p.bond)
+	standing := d.bonds[device]
+	if standing == nil {
+		standing = &bondRow{Bond: p.bond}
+		d.bonds[device] = standing
+	} else {
+		standing.Bond = joined(&standing.Bond, &p.bond)
 	}
-	d.bonds[device] = &bondRow{Bond: next, changed: true}
+	standing.changed = true
 	for _, key := range p.keys {
 		d.tpms[key] = device
 	}
@@ -190,17 +195,24 @@ func joined(standing, next *attest.Bond) attest.Bond {
 
 // writeBonds writes the bonds that changed, and the evidence behind them.
 func (d *desk) writeBonds(ctx context.Context) error {
-	rows := make([]any, 0, len(d.bonds)*bondWidth)
+	var renewed, others []any
 	for device, b := range d.bonds {
 		if !b.changed {
 			continue
 		}
+		rows := &others
+		if b.EK == b.ek && b.AK == b.ak {
+			rows = &renewed
+		}
 		var err error
-		if rows, err = bondValues(append(rows, device.seq), &b.Bond); err != nil {
+		if *rows, err = bondValues(append(*rows, device.seq), &b.Bond); err != nil {
 			return err
 		}
 	}
-	return d.tx.insert(ctx, upsertBond, bondWidth, rows)
+	if err := d.tx.insert(ctx, renewBond, bondWidth, renewed); err != nil {
+		return err
+	}
+	return d.tx.insert(ctx, upsertBond, bondWidth, others)
 }
 
 // writeEvidence writes what the units that were not refused bring, in order of

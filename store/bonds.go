@@ -18,11 +18,15 @@ import (
 const (
 	bondColumns = "ek, maker, model, version, ak, ak_name, ak_public, key, vouched, clock, reset, restart, safe, firmware, bank, pcrs, first, last, verdict, affirmed, evidence, event_log"
 	bondWidth   = 23
-	upsertBond  = "INSERT INTO bond (device, " + bondColumns + ") VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}" +
-		` ON CONFLICT (device) DO UPDATE SET ek = excluded.ek, maker = excluded.maker, model = excluded.model, version = excluded.version, ak = excluded.ak, ak_name = excluded.ak_name, ak_public = excluded.ak_public,
-		key = excluded.key, vouched = excluded.vouched, clock = excluded.clock, reset = excluded.reset, restart = excluded.restart,
-		safe = excluded.safe, firmware = excluded.firmware, bank = excluded.bank, pcrs = excluded.pcrs, first = excluded.first,
-		last = excluded.last, verdict = excluded.verdict, affirmed = excluded.affirmed, evidence = excluded.evidence, event_log = excluded.event_log`
+	insertBond  = "INSERT INTO bond (device, " + bondColumns + ") VALUES {(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)}" +
+		" ON CONFLICT (device) DO UPDATE SET "
+	// renewBond is for bonds that stand with the same keys, and leaves their indexes alone; upsertBond is for all others.
+	renewBond = insertBond + `maker = excluded.maker, model = excluded.model, version = excluded.version, ak_name = excluded.ak_name,
+		ak_public = excluded.ak_public, key = excluded.key, vouched = excluded.vouched, clock = excluded.clock, reset = excluded.reset,
+		restart = excluded.restart, safe = excluded.safe, firmware = excluded.firmware, bank = excluded.bank, pcrs = excluded.pcrs,
+		first = excluded.first, last = excluded.last, verdict = excluded.verdict, affirmed = excluded.affirmed,
+		evidence = excluded.evidence, event_log = excluded.event_log`
+	upsertBond = renewBond + ", ek = excluded.ek, ak = excluded.ak"
 	selectBond = "SELECT (SELECT id FROM device WHERE seq = bond.device), " + bondColumns + " FROM bond"
 	noBond     = "the device is not bound to a TPM"
 )
