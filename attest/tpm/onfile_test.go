@@ -18,7 +18,7 @@ func (w *world) onFile(t *testing.T, name, text string) {
 	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.Trust.Data.Store(must[*tpm.Data](t)(tpm.LoadData(dir)))
+	w.Trust.Dossier.Store(must[*tpm.Dossier](t)(tpm.LoadDossier(dir)))
 }
 
 // TestRevokedSince: a TPM that was revoked after the nonce, or after its key was

@@ -31,20 +31,20 @@ type Anchors interface {
 // asks the network.
 type Trust struct {
 	Anchors Anchors
-	Makers  *Makers              // whose roots count for every profile; nil: nobody's
-	Data    atomic.Pointer[Data] // what the operator keeps on file; nil is nothing. Replaced whole.
+	Makers  *Makers                 // whose roots count for every profile; nil: nobody's
+	Dossier atomic.Pointer[Dossier] // what the operator keeps on file; nil is nothing. Replaced whole.
 
 	// Own returns the SHA-256 (lower-case hex) of the authority of ours that issued a certificate
 	// of an attestation key, byte for byte, and "" for any other certificate; nil: we issue none. Such an
 	// authority needs no anchor.
 	Own func(ctx context.Context, leaf *x509.Certificate) (string, error)
 
-	nothing  Data
+	nothing  Dossier
 	vouchers vouchers
 }
 
-func (t *Trust) data() *Data {
-	if d := t.Data.Load(); d != nil {
+func (t *Trust) data() *Dossier {
+	if d := t.Dossier.Load(); d != nil {
 		return d
 	}
 	return &t.nothing

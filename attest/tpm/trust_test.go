@@ -206,8 +206,8 @@ func TestWhereAnIntermediateAuthorityComesFrom(t *testing.T) {
 	s, public := newShop(t, "Maker"), rsaKey(t).Public()
 	leaf := s.ek(public, nil)
 	stored := trusting(ekAnchors, s.root)
-	stored.Data.Store(&Data{intermediates: shelf{}})
-	stored.Data.Load().intermediates.put(s.intermediate)
+	stored.Dossier.Store(&Dossier{intermediates: shelf{}})
+	stored.Dossier.Load().intermediates.put(s.intermediate)
 	for name, c := range map[string]struct {
 		trust *Trust
 		sent  [][]byte
@@ -413,7 +413,7 @@ func TestAKnownAuthorityCountsAsLongAsItsRoot(t *testing.T) {
 		t.Error("trusted after its anchor was removed")
 	}
 	roots[ekAnchors] = []*x509.Certificate{s.root}
-	trust.Data.Store(&Data{})
+	trust.Dossier.Store(&Dossier{})
 	if trusted(noon, leaf) {
 		t.Error("what was verified against other data still counts")
 	}
@@ -449,8 +449,8 @@ func TestManyAuthoritiesOfOneName(t *testing.T) {
 	if ek, _, _, err := trust.EK(t.Context(), "factory", public, certs, noon); err != nil || ek.Trusted {
 		t.Error(ek, err)
 	}
-	trust.Data.Store(&Data{intermediates: shelf{}})
-	trust.Data.Load().intermediates.put(s.intermediate)
+	trust.Dossier.Store(&Dossier{intermediates: shelf{}})
+	trust.Dossier.Load().intermediates.put(s.intermediate)
 	if ek, _, _, err := trust.EK(t.Context(), "factory", public, certs, noon); err != nil || !ek.Trusted {
 		t.Error("what was sent crowds out what is known:", ek, err)
 	}

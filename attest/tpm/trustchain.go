@@ -36,14 +36,14 @@ type voucher struct {
 // subject. They count for the data that they were verified against, and no longer.
 type vouchers struct {
 	mu   sync.RWMutex
-	data *Data
+	data *Dossier
 	by   map[string][]*voucher
 	n    int
 }
 
 func (v *voucher) covers(at time.Time) bool { return !at.Before(v.from) && !at.After(v.until) }
 
-func (v *vouchers) of(data *Data, leaf *x509.Certificate) []*voucher {
+func (v *vouchers) of(data *Dossier, leaf *x509.Certificate) []*voucher {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	if v.data != data {
@@ -52,7 +52,7 @@ func (v *vouchers) of(data *Data, leaf *x509.Certificate) []*voucher {
 	return v.by[string(leaf.RawIssuer)]
 }
 
-func (v *vouchers) keep(data *Data, add *voucher) {
+func (v *vouchers) keep(data *Dossier, add *voucher) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.data != data || v.n >= maxVouchers {
@@ -83,7 +83,7 @@ var errRevoked = errors.New("the certificate, or the authority that issued it, i
 
 // inquiry is the search for a chain.
 type inquiry struct {
-	data    *Data
+	data    *Dossier
 	makers  *Makers             // nil: no maker counts
 	anchors []*x509.Certificate // of the profile
 	sent    [][]byte            // the authorities that came with the leaf, DER

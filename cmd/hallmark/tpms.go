@@ -28,11 +28,11 @@ func (h *house) openTrust(ctx context.Context) error {
 
 // loadTrust reads those files anew. What cannot be read leaves everything as it was.
 func (h *house) loadTrust(context.Context) error {
-	data, err := tpm.LoadData(h.path(h.config.Attestation.Dir))
+	data, err := tpm.LoadDossier(h.path(h.config.Attestation.Dir))
 	if err != nil {
 		return fmt.Errorf("reading what is on file about TPMs: %w", err)
 	}
-	h.trust.Data.Store(data)
+	h.trust.Dossier.Store(data)
 	return nil
 }
 

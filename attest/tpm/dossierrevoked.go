@@ -62,7 +62,7 @@ type revocations struct {
 // addCRL reads a revocation list. What such a list says is never taken back by
 // its age: a certificate once revoked stays so until the list is replaced, and no list is ever needed. A delta
 // or an indirect list is refused: the first says who is on another list no longer, the second speaks for other issuers.
-func (d *Data) addCRL(file []byte) error {
+func (d *Dossier) addCRL(file []byte) error {
 	ders, err := blocksIn(file, "X509 CRL")
 	if err != nil {
 		return err
@@ -129,7 +129,7 @@ func isIndirect(der []byte) bool {
 }
 
 // lists returns the lists that an authority, folded, signed. Another's of the same name do not count.
-func (d *Data) lists(authority *x509.Certificate) []*revocations {
+func (d *Dossier) lists(authority *x509.Certificate) []*revocations {
 	var signed []*revocations
 	for _, r := range d.crls[string(authority.RawSubject)] {
 		if r.list.CheckSignatureFrom(authority) == nil {

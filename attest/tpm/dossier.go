@@ -13,9 +13,9 @@ import (
 	"path/filepath"
 )
 
-// Data is what an operator keeps on file about TPMs: advisories, revoked keys
-// and certificates, intermediate authorities and revocation lists. It does not change after LoadData.
-type Data struct {
+// Dossier is what an operator keeps on file about TPMs: advisories, revoked keys
+// and certificates, intermediate authorities and revocation lists. It does not change after LoadDossier.
+type Dossier struct {
 	advisories    advisories
 	revocation    revocation
 	intermediates shelf
@@ -25,12 +25,12 @@ type Data struct {
 // maxDataFile bounds one file, in bytes.
 const maxDataFile = 64 << 20
 
-// LoadData reads a folder: advisories.json, revoked.json, intermediates/
+// LoadDossier reads a folder: advisories.json, revoked.json, intermediates/
 // (certificates) and crls/ (revocation lists), PEM or DER, each optional; a folder that is not
-// there is an empty Data. Anything that cannot be read is an error that names the file, and the
+// there is an empty Dossier. Anything that cannot be read is an error that names the file, and the
 // line where it has lines. Names that begin with a dot are left alone.
-func LoadData(dir string) (*Data, error) {
-	d := &Data{intermediates: shelf{}, crls: map[string][]*revocations{}}
+func LoadDossier(dir string) (*Dossier, error) {
+	d := &Dossier{intermediates: shelf{}, crls: map[string][]*revocations{}}
 	for _, part := range []struct {
 		name string
 		read func([]byte) error
@@ -89,7 +89,7 @@ func readFolder(dir string, read func([]byte) error) error {
 	return nil
 }
 
-func (d *Data) addIntermediates(file []byte) error {
+func (d *Dossier) addIntermediates(file []byte) error {
 	ders, err := blocksIn(file, "CERTIFICATE")
 	if err != nil {
 		return err
@@ -161,11 +161,11 @@ func eachIn[T any](file []byte, take func(T) error) error {
 }
 
 // revokedKey reports whether a key (SHA-256 over its SubjectPublicKeyInfo, lower-case hex) is revoked.
-func (d *Data) revokedKey(digest string) bool { return d.revocation.keys[digest] }
+func (d *Dossier) revokedKey(digest string) bool { return d.revocation.keys[digest] }
 
 // check returns errRevoked for a certificate that is on file as revoked, or on
 // one of its issuer's lists, or whose key is. c is folded.
-func (d *Data) check(c *x509.Certificate, lists []*revocations) error {
+func (d *Dossier) check(c *x509.Certificate, lists []*revocations) error {
 	serial := c.SerialNumber.Text(16)
 	if d.revocation.certificates[string(c.RawIssuer)+"\x00"+serial] {
 		return fmt.Errorf("%w: serial %s of %q is in revoked.json", errRevoked, serial, c.Issuer)

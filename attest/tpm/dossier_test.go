@@ -29,9 +29,9 @@ func folder(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-func loaded(t *testing.T, files map[string]string) *Data {
+func loaded(t *testing.T, files map[string]string) *Dossier {
 	t.Helper()
-	d, err := LoadData(folder(t, files))
+	d, err := LoadDossier(folder(t, files))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func (s *shop) crl(change func(*x509.RevocationList), serials ...*big.Int) []byt
 }
 
 func TestAFolderThatIsNotThereIsNoData(t *testing.T) {
-	d, err := LoadData(filepath.Join(t.TempDir(), "attestation"))
+	d, err := LoadDossier(filepath.Join(t.TempDir(), "attestation"))
 	if err != nil || len(d.advisories) != 0 || d.revokedKey("") {
 		t.Error(d, err)
 	}
@@ -98,7 +98,7 @@ func TestRevokedKeysAndCertificates(t *testing.T) {
 		if ek, _, _, err := trust.EK(t.Context(), "factory", public, [][]byte{leaf, s.intermediate.Raw}, noon); err != nil || !ek.Trusted {
 			t.Fatal(ek, err)
 		}
-		trust.Data.Store(loaded(t, c.files))
+		trust.Dossier.Store(loaded(t, c.files))
 		for range 2 {
 			_, _, _, err := trust.EK(t.Context(), "factory", public, [][]byte{leaf, s.intermediate.Raw}, noon)
 			if got := code(err); (got == "ek_revoked") != c.want || got != "" && !c.want {
@@ -157,7 +157,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 		"a scope cut short":       {"crls/x", string(s.crl(func(l *x509.RevocationList) { scope(0x84, 0)(l); l.ExtraExtensions[0].Value = []byte{0x30, 1, 1} })), "indirect"},
 		"a list with a condition": {"crls/x", string(s.crl(strange)), "1.2.3"},
 	} {
-		if d, err := LoadData(folder(t, map[string]string{c.file: c.content})); err == nil || d != nil || !strings.Contains(err.Error(), c.says) {
+		if d, err := LoadDossier(folder(t, map[string]string{c.file: c.content})); err == nil || d != nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want …%s…", name, err, c.says)
 		}
 	}
@@ -166,7 +166,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 func TestIntermediatesOnFile(t *testing.T) {
 	s, public := newShop(t, "Maker"), rsaKey(t).Public()
 	trust := trusting(ekAnchors, s.root)
-	trust.Data.Store(loaded(t, map[string]string{
+	trust.Dossier.Store(loaded(t, map[string]string{
 		"intermediates/maker.pem": pemOf("CERTIFICATE", s.intermediate.Raw) + pemOf("CERTIFICATE", newShop(t, "Other").intermediate.Raw),
 		"intermediates/.hidden":   "anything",
 	}))
@@ -215,7 +215,7 @@ func TestWhichTPMsAnAdvisoryIsAbout(t *testing.T) {
 			about = ", " + about
 		}
 		trust := &Trust{}
-		trust.Data.Store(loaded(t, map[string]string{"advisories.json": `[{"id": "A-1", "action": "deny", "text": "Old.", "url": "https://example.com/a1"` + about + `}]`}))
+		trust.Dossier.Store(loaded(t, map[string]string{"advisories.json": `[{"id": "A-1", "action": "deny", "text": "Old.", "url": "https://example.com/a1"` + about + `}]`}))
 		got := trust.Advisories(c.ek, c.firmware)
 		if len(got) == 1 != c.want {
 			t.Errorf("%s about %s with firmware %x: %v", c.about, c.ek.Model, c.firmware, got)
@@ -236,7 +236,7 @@ func TestKeysKnownFromEarlier(t *testing.T) {
 	if err := trust.Revoked(a, b); err != nil {
 		t.Error("revoked by nobody:", err)
 	}
-	trust.Data.Store(loaded(t, map[string]string{"revoked.json": `[{"sha256": "` + a + `"}]`}))
+	trust.Dossier.Store(loaded(t, map[string]string{"revoked.json": `[{"sha256": "` + a + `"}]`}))
 	for _, c := range []struct{ ek, ak, want string }{{a, b, "ek_revoked"}, {b, a, "ak_revoked"}, {b, b, ""}, {"", "", ""}} {
 		if err := trust.Revoked(c.ek, c.ak); code(err) != c.want {
 			t.Errorf("%.4s %.4s: %v, want %q", c.ek, c.ak, err, c.want)
