@@ -60,7 +60,7 @@ var plan = map[string]room{
 	"attest": {level: 2, imports: map[string]string{
 		"policy": permit, "audit": leaf, "internal/fault": faults}},
 	"attest/tpm": {level: 3, imports: map[string]string{
-		"attest": "its evidence is of this kind", "internal/fault": faults}},
+		"attest": "its evidence is of this kind"}},
 	"attest/corim": {level: 3, imports: map[string]string{
 		"attest": "reads and writes its baselines", "internal/fault": faults}},
 	"attest/idevid": {level: 3, imports: map[string]string{
