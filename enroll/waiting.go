@@ -104,9 +104,11 @@ func (w *Waiting) hold(ctx context.Context, v *visit, d *policy.Decision) error 
 		State: Pending, Created: v.at, Expires: v.at.Add(heldFor), Attempts: 1,
 	}
 	says := "waiting for an operator's approval"
-	for _, r := range d.Reasons() {
+	for i, r := range d.Reasons() {
 		h.Reasons = append(h.Reasons, r.Code)
-		says = r.Detail
+		if i == 0 {
+			says = r.Code + ": " + r.Detail
+		}
 	}
 	if err := w.checkRoom(ctx, &h); err != nil {
 		return err
