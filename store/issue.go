@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,11 +16,6 @@ import (
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
 )
-
-// Issuing is settled in three steps for the whole batch: lock and read all that
-// the batch depends on, decide about each unit in memory, write what came of
-// it. So it takes a handful of statements however many units there are, and a
-// refused unit has written nothing.
 
 // issuance is what Issue was asked, made ready for the committer by the caller's goroutine.
 type issuance struct {
@@ -55,20 +51,6 @@ func (db *DB) Issue(ctx context.Context, i ca.Issuance) error {
 		Issuance: i, serial: serial, der: db.packer.packCertificate(c.DER), prefix: keyPrefix(c.KeySHA256)}})
 }
 
-// desk is where one batch is decided: what was read, kept up to date with what
-// has been decided so far.
-type desk struct {
-	tx      *session
-	batch   []*unit
-	tokens  map[string]*tokenRow
-	held    map[string]*heldRow
-	devices map[string]*deviceRow
-	keys    map[[32]byte]int64 // device.seq of whoever holds the key
-	issued  map[[32]byte]*deviceRow
-	bonds   map[*deviceRow]*bondRow
-	tpms    map[[32]byte]*deviceRow // SHA-256 of an endorsement or attestation key → the device that is bound to it
-}
-
 type tokenRow struct {
 	seq, uses, used, expires int64
 	revoked                  bool
@@ -90,61 +72,9 @@ type deviceRow struct {
 	stopped *stopped // to be quarantined by this batch; nil: not
 }
 
-func newDesk(tx *session, batch []*unit) *desk {
-	return &desk{tx: tx, batch: batch, tokens: map[string]*tokenRow{}, held: map[string]*heldRow{},
-		devices: map[string]*deviceRow{}, keys: map[[32]byte]int64{}, issued: map[[32]byte]*deviceRow{},
-		bonds: map[*deviceRow]*bondRow{}, tpms: map[[32]byte]*deviceRow{}}
-}
-
-// named returns what each unit of the batch names, sorted and once each.
-// All who lock rows lock them in this order, and tokens before held requests
-// before devices before keys, so that no two wait for each other.
-func (d *desk) named(name func(*unit) string) []any {
-	var names []string
-	for _, u := range d.batch {
-		if n := name(u); n != "" {
-			names = append(names, n)
-		}
-	}
-	slices.Sort(names)
-	names = slices.Compact(names)
-	args := make([]any, len(names))
-	for i, n := range names {
-		args[i] = n
-	}
-	return args
-}
-
-func (u *unit) token() string {
-	if u.issuance == nil {
-		return ""
-	}
-	return u.issuance.Token
-}
-
-func (u *unit) request() string {
-	if u.issuance == nil {
-		return ""
-	}
-	return u.issuance.Request
-}
-
-func (u *unit) device() string {
-	switch {
-	case u.issuance != nil:
-		return u.issuance.Certificate.Device
-	case u.proof != nil:
-		return u.proof.bond.Device
-	case u.ward != nil:
-		return u.ward.device
-	}
-	return ""
-}
-
-// read locks and reads all that the batch depends on.
-func (d *desk) read(ctx context.Context) error {
+func (d *desk) readTokens(ctx context.Context) error {
 	tokens := d.named((*unit).token)
-	err := d.tx.among(ctx, "SELECT id, seq, uses, used, expires, revoked FROM token WHERE id IN ({?}) ORDER BY id"+forUpdate, nil, tokens,
+	return d.tx.among(ctx, "SELECT id, seq, uses, used, expires, revoked FROM token WHERE id IN ({?}) ORDER BY id"+forUpdate, nil, tokens,
 		func(r *sql.Rows) error {
 			var id string
 			t := &tokenRow{}
@@ -152,11 +82,11 @@ func (d *desk) read(ctx context.Context) error {
 			d.tokens[id] = t
 			return err
 		})
-	if err != nil {
-		return err
-	}
+}
+
+func (d *desk) readHeld(ctx context.Context) error {
 	requests := d.named((*unit).request)
-	err = d.tx.among(ctx, "SELECT id, seq, state FROM held WHERE id IN ({?}) ORDER BY id"+forUpdate, nil, requests,
+	return d.tx.among(ctx, "SELECT id, seq, state FROM held WHERE id IN ({?}) ORDER BY id"+forUpdate, nil, requests,
 		func(r *sql.Rows) error {
 			var id string
 			h := &heldRow{}
@@ -164,48 +94,6 @@ func (d *desk) read(ctx context.Context) error {
 			d.held[id] = h
 			return err
 		})
-	if err != nil {
-		return err
-	}
-	devices := d.named((*unit).device)
-	err = d.tx.among(ctx, "SELECT id, seq, state FROM device WHERE id IN ({?}) ORDER BY id"+forUpdate, nil, devices,
-		func(r *sql.Rows) error {
-			var id string
-			v := &deviceRow{}
-			err := r.Scan(&id, &v.seq, &v.state)
-			d.devices[id] = v
-			return err
-		})
-	if err != nil {
-		return err
-	}
-	if err := d.lockKeys(ctx); err != nil {
-		return err
-	}
-	if err := d.readBonds(ctx); err != nil {
-		return err
-	}
-	return d.readKeys(ctx)
-}
-
-// lockKeys locks the keys of the batch: those that certificates are asked for, and those of TPMs.
-func (d *desk) lockKeys(ctx context.Context) error {
-	var prefixes []int64
-	for _, u := range d.batch {
-		if u.issuance != nil {
-			prefixes = append(prefixes, u.issuance.prefix)
-		}
-		if u.proof != nil {
-			for _, key := range u.proof.keys {
-				prefixes = append(prefixes, keyPrefix(key))
-			}
-		}
-	}
-	if len(prefixes) == 0 {
-		return nil
-	}
-	slices.Sort(prefixes)
-	return d.tx.db.engine.lockKeys(ctx, d.tx, slices.Compact(prefixes))
 }
 
 // readKeys finds out who holds the keys of the batch.
@@ -254,19 +142,7 @@ func (d *desk) readHolders(ctx context.Context, query string, prefixes []any) (t
 	return twins, err
 }
 
-// decide refuses the unit, or takes it and keeps the desk up to date.
-func (d *desk) decide(u *unit) error {
-	switch {
-	case u.issuance != nil:
-		return d.decideIssuance(u.issuance, u.proof)
-	case u.proof != nil:
-		return d.decideProof(u.proof)
-	case u.ward != nil:
-		d.stop(u.ward, u.entry.at)
-	}
-	return nil
-}
-
+// decideIssuance refuses an issuance, or takes it.
 func (d *desk) decideIssuance(i *issuance, p *proof) error {
 	token, held, device := d.tokens[i.Token], d.held[i.Request], d.devices[i.Certificate.Device]
 	if i.Token != "" && (token == nil || token.revoked || token.used >= token.uses || token.expires <= i.Certificate.NotBefore.UnixMilli()) {
@@ -304,8 +180,9 @@ func (d *desk) decideIssuance(i *issuance, p *proof) error {
 	return nil
 }
 
-// write writes what was decided.
-func (d *desk) write(ctx context.Context) error {
+// writeDevices creates the devices that were admitted, and makes active those
+// that got their first certificate.
+func (d *desk) writeDevices(ctx context.Context) error {
 	var now int64 // the newest event of the batch stands for all of them
 	var active []any
 	for _, u := range d.batch {
@@ -313,7 +190,8 @@ func (d *desk) write(ctx context.Context) error {
 			now = max(now, u.entry.at)
 		}
 	}
-	for _, v := range d.devices {
+	for _, id := range slices.Sorted(maps.Keys(d.devices)) {
+		v := d.devices[id]
 		switch {
 		case v.admit != nil:
 			if err := d.admit(ctx, v, now); err != nil {
@@ -323,39 +201,7 @@ func (d *desk) write(ctx context.Context) error {
 			active = append(active, v.seq)
 		}
 	}
-	err := d.tx.among(ctx, "UPDATE device SET state = 'active', changed = ? WHERE seq IN ({?})", []any{now}, active, ignore)
-	if err == nil {
-		err = d.writeTokens(ctx)
-	}
-	if err == nil {
-		err = d.writeHeld(ctx)
-	}
-	if err == nil {
-		err = d.writeStopped(ctx)
-	}
-	if err == nil {
-		err = d.writeBonds(ctx)
-	}
-	if err == nil {
-		err = d.writeEvidence(ctx)
-	}
-	if err != nil {
-		return err
-	}
-	rows := make([]any, 0, len(d.batch)*certificateWidth)
-	for _, u := range d.batch {
-		if i := u.issuance; i != nil && u.refusal == nil {
-			c := i.Certificate
-			rows = append(rows, i.serial, i.device.seq, c.Profile, c.NotBefore.Unix(), c.NotAfter.Unix(), i.prefix, u.entry.id, i.der)
-		}
-	}
-	if err := d.tx.insert(ctx, insertCertificate, certificateWidth, rows); err != nil {
-		return err
-	}
-	if err := d.writeNonces(ctx); err != nil {
-		return err
-	}
-	return d.writeSweep(ctx)
+	return d.tx.among(ctx, "UPDATE device SET state = 'active', changed = ? WHERE seq IN ({?})", []any{now}, active, ignore)
 }
 
 // admit creates a device along with its first certificate.
@@ -396,6 +242,18 @@ func (d *desk) writeHeld(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// writeCertificates writes the certificates that were not refused.
+func (d *desk) writeCertificates(ctx context.Context) error {
+	rows := make([]any, 0, len(d.batch)*certificateWidth)
+	for _, u := range d.batch {
+		if i := u.issuance; i != nil && u.refusal == nil {
+			c := i.Certificate
+			rows = append(rows, i.serial, i.device.seq, c.Profile, c.NotBefore.Unix(), c.NotAfter.Unix(), i.prefix, u.entry.id, i.der)
+		}
+	}
+	return d.tx.insert(ctx, insertCertificate, certificateWidth, rows)
 }
 
 const (
