@@ -54,7 +54,7 @@ func matchOne(allowed []Baseline, r *Result, quoted map[int]string, now time.Tim
 	case missing != nil: // it may well have booted what cannot be judged: nobody is quarantined for that
 		return missing
 	}
-	r.Boot.Differences = best.differences
+	r.Boot.Differences = explained(best.differences)
 	r.Verdict = Contraindicated
 	return Refuse(BaselineMismatch, best.says())
 }
@@ -102,7 +102,11 @@ func refuseDenied(allowed, denied []Baseline, r *Result, quoted map[int]string) 
 		}
 		if len(differences(&b, r, quoted)) == 0 {
 			r.Boot.Baseline, r.Verdict = b.ID, Contraindicated
-			return Refuse(BaselineDenied, fmt.Sprintf("the device booted %s, which is denied: %s", b.name(), b.Why))
+			says := fmt.Sprintf("the device booted %s, which is denied", b.name())
+			if b.Why != "" {
+				says += ": " + b.Why
+			}
+			return Refuse(BaselineDenied, says)
 		}
 	}
 	return nil

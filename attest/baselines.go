@@ -127,11 +127,9 @@ func (s *Baselines) Deprecate(ctx context.Context, p policy.Permit, id, reason s
 }
 
 // Deny makes whoever boots what the baseline says refused and quarantined, for good:
-// to allow it again is a new baseline.
+// to allow it again is a new baseline. The
+// reason is told to the technician at the device.
 func (s *Baselines) Deny(ctx context.Context, p policy.Permit, id, reason string) error {
-	if reason == "" {
-		return fault.New(fault.Malformed, "reason_missing", "denying a baseline needs a reason")
-	}
 	return s.move(ctx, p, policy.DenyBaseline, BaselineMove{
 		ID: id, From: []BaselineState{Draft, Canary, Active, Deprecated}, To: Rejected, Reason: reason})
 }
@@ -142,8 +140,8 @@ func (s *Baselines) move(ctx context.Context, p policy.Permit, a policy.Action, 
 	if err := p.Covers(a, m.ID); err != nil {
 		return err
 	}
-	if len(m.Reason) > maxText {
-		return fault.New(fault.Malformed, "reason_length", fmt.Sprintf("a reason has at most %d bytes", maxText))
+	if len(m.Reason) > maxReason {
+		return fault.New(fault.Malformed, "reason_length", fmt.Sprintf("a reason has at most %d bytes", maxReason))
 	}
 	b, err := s.Find(ctx, m.ID)
 	if err != nil {

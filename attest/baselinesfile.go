@@ -16,7 +16,8 @@ import (
 // Bounds of a baseline.
 const (
 	MaxBaseline = 1 << 20 // bytes of its JSON
-	maxText     = 256     // bytes of a name, a source, a reason
+	maxText     = 256     // bytes of a name, a source
+	maxReason   = 1024    // bytes of a reason
 	maxValues   = 64      // values of one register
 	maxDigests  = 4096    // digests of a log rule, and events
 )

@@ -8,8 +8,13 @@ import (
 	"time"
 )
 
-// maxDiffering bounds the events that a Difference lists, either way.
-const maxDiffering = 16
+// Bounds of what differences list: they go into the record, and a device chooses
+// how long its event log is.
+const (
+	maxExpected  = 4  // values or digests expected of one register
+	maxDiffering = 4  // events of one register, either way
+	maxExplained = 32 // events of all registers, either way
+)
 
 // likeness is how a boot compares to one baseline.
 type likeness struct {
@@ -52,7 +57,7 @@ func differences(b *Baseline, r *Result, quoted map[int]string) []Difference {
 		allowed, listed := b.PCRs[r.PCR.Bank][pcr]
 		got := quoted[pcr]
 		if listed && !slices.Contains(allowed, got) {
-			d := Difference{PCR: pcr, Got: got, Expected: allowed}
+			d := Difference{PCR: pcr, Got: got, Expected: bound(allowed, maxExpected)}
 			if r.Boot.LogReplayed && b.Events != nil {
 				d.Events, d.Missing = differing(r.Boot.Events[pcr], b.Events[pcr])
 			}
@@ -62,7 +67,7 @@ func differences(b *Baseline, r *Result, quoted map[int]string) []Difference {
 		if digests, ruled := b.Log.Allowed[pcr]; ruled {
 			unknown := unlisted(r.Boot.Events[pcr], digests)
 			if got == "" || !r.Boot.LogReplayed || len(unknown) > 0 {
-				differ = append(differ, Difference{PCR: pcr, Got: got, Expected: digests, Events: bound(unknown)})
+				differ = append(differ, Difference{PCR: pcr, Got: got, Expected: bound(digests, maxExpected), Events: bound(unknown, maxDiffering)})
 			}
 		}
 	}
@@ -114,7 +119,7 @@ func differing(got, want []Event) ([]Event, []string) {
 	if len(added) == 0 && len(missing) == 0 {
 		added, missing = got, wanted
 	}
-	return bound(added), bound(missing)
+	return bound(added, maxDiffering), bound(missing, maxDiffering)
 }
 
 func digestsOf(events []Event) []string {
@@ -125,11 +130,23 @@ func digestsOf(events []Event) []string {
 	return digests
 }
 
-func bound[T any](list []T) []T {
+// bound returns up to n of the list, a copy.
+func bound[T any](list []T, n int) []T {
 	if len(list) == 0 {
 		return nil
 	}
-	return slices.Clone(list[:min(len(list), maxDiffering)])
+	return slices.Clone(list[:min(len(list), n)])
+}
+
+// explained drops the events of later registers when there are too many in all.
+func explained(differ []Difference) []Difference {
+	events, missing := maxExplained, maxExplained
+	for i := range differ {
+		d := &differ[i]
+		d.Events, d.Missing = bound(d.Events, events), bound(d.Missing, missing)
+		events, missing = events-len(d.Events), missing-len(d.Missing)
+	}
+	return differ
 }
 
 // says names the first register that differs and what it comes from, on one line.
@@ -191,7 +208,7 @@ func (s *Baselines) compareWithBond(ctx context.Context, r *Result, bond *Bond) 
 			return err
 		}
 	}
-	r.Boot.Differences = differences(&own, r, quoted)
+	r.Boot.Differences = explained(differences(&own, r, quoted))
 	for _, d := range r.Boot.Differences {
 		r.Boot.Changed = append(r.Boot.Changed, d.PCR)
 	}
