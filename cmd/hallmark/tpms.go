@@ -22,6 +22,7 @@ func (h *house) openTrust(ctx context.Context) error {
 	h.trust = &tpm.Trust{Own: h.ownAttestationKey}
 	if makers := h.config.Attestation.Makers; makers == nil || *makers {
 		h.trust.Makers = &tpm.Makers{}
+		h.log.Info("the makers of TPMs in this program are trusted", "version", tpm.MakersVersion())
 	}
 	return h.loadTrust(ctx)
 }
