@@ -113,6 +113,7 @@ func TestBadBundles(t *testing.T) {
 			"JSON with a bad escape":         with(wrapped(`["\q","AA"]`)),
 			"JSON that ends in an escape":    with(wrapped(`["\`)),
 			"a type of 300 letters":          with(wrapped(`["` + strings.Repeat("a", 300) + `","AA"]`)),
+			"base64 in lines":                with(wrapped("[\"" + name + "\",\"AA\nAA\"]")),
 			"base64 with padding":            with(wrapped(`["` + name + `","AA=="]`)),
 			"base64 of the other alphabet":   with(wrapped(`["` + name + `","+/AA"]`)),
 			"base64 with a bit too much":     with(wrapped(`["` + name + `","AB"]`)),

@@ -118,7 +118,7 @@ func openJSON(text []byte) (kind string, value func() ([]byte, bool), ok bool) {
 		out := make([]byte, base64.RawURLEncoding.DecodedLen(len(inner)))
 		// Decode would skip line breaks, which no JSON string holds.
 		n, err := base64.RawURLEncoding.Strict().Decode(out, inner)
-		return out[:n], err == nil && bytes.IndexAny(inner, "\r\n") < 0
+		return out[:n], err == nil && bytes.IndexByte(inner, '\n') < 0 && bytes.IndexByte(inner, '\r') < 0
 	}, true
 }
 
@@ -150,22 +150,23 @@ func expect(b []byte, c byte) (rest []byte, ok bool) {
 	return skipSpace(b[1:]), true
 }
 
-// cutString cuts a JSON string off, with its quotes.
+// cutString cuts a JSON string off, with its quotes. A quote in it is escaped;
+// an even number of backslashes before one escapes themselves.
 func cutString(b []byte) (quoted, rest []byte, ok bool) {
 	if len(b) == 0 || b[0] != '"' {
 		return nil, nil, false
 	}
-	for at := 1; at < len(b); at++ {
-		next := bytes.IndexAny(b[at:], `"\`)
+	for end := 1; ; end++ {
+		next := bytes.IndexByte(b[end:], '"')
 		if next < 0 {
 			return nil, nil, false
 		}
-		if at += next; b[at] == '"' {
-			return b[:at+1], b[at+1:], true
+		end += next
+		text := b[1:end]
+		if escapes := len(text) - len(bytes.TrimRight(text, `\`)); escapes%2 == 0 {
+			return b[:end+1], b[end+1:], true
 		}
-		at++ // what is escaped
 	}
-	return nil, nil, false
 }
 
 // Major types of CBOR (RFC 8949, Section 3.1).
