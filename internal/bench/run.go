@@ -218,17 +218,21 @@ func (b *bench) round(ctx context.Context, s scenario, round int) error {
 
 // measure runs the closed loop at one contender between two looks at its CPU clock.
 func (b *bench) measure(ctx context.Context, c *contender, s scenario, devices []*identity, profile bool) error {
-	return b.clock(ctx, c, c.figures[s.name], len(devices), profile, func() ([]time.Duration, time.Duration, error) {
+	seconds := 0
+	if profile {
+		seconds = 1 + b.N/1000
+	}
+	return b.clock(ctx, c, c.figures[s.name], len(devices), seconds, func() ([]time.Duration, time.Duration, error) {
 		return c.target.closed(ctx, s.name, b.C, devices)
 	})
 }
 
-// clock notes what n enrolments cost a contender.
-func (b *bench) clock(ctx context.Context, c *contender, f *figures, n int, profile bool, load func() ([]time.Duration, time.Duration, error)) error {
+// clock notes what n enrolments cost a contender, and profiles it for so many seconds; 0 is not at all.
+func (b *bench) clock(ctx context.Context, c *contender, f *figures, n, seconds int, load func() ([]time.Duration, time.Duration, error)) error {
 	runtime.GC() // the load's own rubbish, before the clock runs
 	profiled := make(chan error, 1)
-	if profile {
-		go func() { profiled <- c.profile(ctx, 1+n/1000, b.CPUProfile) }()
+	if seconds > 0 {
+		go func() { profiled <- c.profile(ctx, seconds, b.CPUProfile) }()
 	}
 	before, err := cpuTime(c.cmd.Process.Pid)
 	if err != nil {
@@ -247,7 +251,7 @@ func (b *bench) clock(ctx context.Context, c *contender, f *figures, n int, prof
 	f.cpu = append(f.cpu, (after-before).Seconds()*1000/float64(n))
 	f.rate = append(f.rate, float64(n)/wall.Seconds())
 	f.latencies = append(f.latencies, latencies...)
-	if profile {
+	if seconds > 0 {
 		return <-profiled
 	}
 	return nil
