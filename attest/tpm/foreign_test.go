@@ -1,0 +1,199 @@
+package tpm_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"slices"
+	"testing"
+
+	"github.com/hallmark-pki/hallmark/attest"
+	"github.com/hallmark-pki/hallmark/attest/tpm"
+	"github.com/hallmark-pki/hallmark/internal/forge"
+)
+
+// TestBadKeys is a row for every attestation and endorsement key that is told
+// at once, when the nonce is asked for.
+func TestBadKeys(t *testing.T) {
+	type change = func(ak, ek *forge.Area)
+	w := newWorld(t, "rsa", "p256", "p256")
+	for reason, rows := range map[attest.Reason]map[string]change{
+		attest.AKAttributes: {
+			"not restricted":             func(ak, _ *forge.Area) { ak.Attributes &^= forge.Restricted },
+			"not fixed to the TPM":       func(ak, _ *forge.Area) { ak.Attributes &^= forge.FixedTPM },
+			"not fixed to its parent":    func(ak, _ *forge.Area) { ak.Attributes &^= forge.FixedParent },
+			"from outside":               func(ak, _ *forge.Area) { ak.Attributes &^= forge.SensitiveDataOrigin },
+			"does not sign":              func(ak, _ *forge.Area) { ak.Attributes &^= forge.Sign },
+			"decrypts":                   func(ak, _ *forge.Area) { ak.Attributes |= forge.Decrypt },
+			"is the key to be certified": func(ak, _ *forge.Area) { ak.Attributes &^= forge.Restricted },
+		},
+		attest.AlgorithmNotAllowed: {
+			"AK named with SHA-1":         func(ak, _ *forge.Area) { ak.NameAlg = forge.SHA1 },
+			"AK named with SHA-512":       func(ak, _ *forge.Area) { ak.NameAlg = forge.SHA512 },
+			"AK without a scheme":         func(ak, _ *forge.Area) { ak.Scheme = forge.Null },
+			"AK for ECDAA":                func(ak, _ *forge.Area) { ak.Scheme = forge.ECDAA },
+			"ECC AK for RSASSA":           func(ak, _ *forge.Area) { ak.Scheme = forge.RSASSA },
+			"AK signs SHA-1":              func(ak, _ *forge.Area) { ak.Hash = forge.SHA1 },
+			"AK on another curve":         func(ak, _ *forge.Area) { ak.Curve = 1 },
+			"AK of another kind":          func(ak, _ *forge.Area) { ak.Kind = 8 },
+			"EK of 1024 bits":             func(_, ek *forge.Area) { ek.Bits = 1024 },
+			"EK with exponent 3":          func(_, ek *forge.Area) { ek.Exponent = 3 },
+			"EK protects with XOR":        func(_, ek *forge.Area) { ek.Symmetric = 0x000a },
+			"EK protects in another mode": func(_, ek *forge.Area) { ek.SymMode = 0x44 },
+			"EK protects with 64 bits":    func(_, ek *forge.Area) { ek.SymBits = 64 },
+			"EK named with SHA-1":         func(_, ek *forge.Area) { ek.NameAlg = forge.SHA1 },
+			"EK with a signing scheme":    func(_, ek *forge.Area) { ek.Scheme = forge.RSASSA },
+			"EK with OAEP over SHA-1":     func(_, ek *forge.Area) { ek.Scheme, ek.Hash = forge.OAEP, forge.SHA1 },
+		},
+		attest.MalformedEvidence: {
+			"EK signs":                func(_, ek *forge.Area) { ek.Attributes |= forge.Sign },
+			"EK does not decrypt":     func(_, ek *forge.Area) { ek.Attributes &^= forge.Decrypt },
+			"EK not restricted":       func(_, ek *forge.Area) { ek.Attributes &^= forge.Restricted },
+			"EK with a short modulus": func(_, ek *forge.Area) { ek.Modulus = ek.Modulus[1:] },
+			"EK with an even modulus": func(_, ek *forge.Area) { ek.Modulus = append(slices.Clone(ek.Modulus[:255]), 2) },
+			"AK off its curve":        func(ak, _ *forge.Area) { ak.X = make([]byte, 32) },
+		},
+		attest.EKMismatch: {
+			"EK certificate of another key": func(_, ek *forge.Area) { ek.Modulus = append([]byte{0xff}, ek.Modulus[1:]...) },
+		},
+	} {
+		for says, change := range rows {
+			ak, ek := w.tpm.AK.Area, w.tpm.EK.Area
+			change(&ak, &ek)
+			w.question.AKPublic, w.question.EKPublic = ak.Bytes(), ek.Bytes()
+			_, _, err := w.ask(t, attest.CaseActivation)
+			t.Run(string(reason)+": "+says, func(t *testing.T) { refused(t, err, reason) })
+		}
+	}
+}
+
+// TestHalfQuestions are activations that lack one of the two keys.
+func TestHalfQuestions(t *testing.T) {
+	w := newWorld(t, "p256", "p256", "p256")
+	cert := must[[]byte](t)(w.maker.EK(w.tpm, model))
+	for says, q := range map[string]tpm.Question{
+		"no akPub":           {EKPublic: w.tpm.EK.Area.Bytes()},
+		"no akPub nor ekPub": {EKCerts: [][]byte{cert}},
+		"no ekPub":           {AKPublic: w.tpm.AK.Area.Bytes(), EKCerts: [][]byte{cert}},
+		"an akPub of a byte": {AKPublic: []byte{0}},
+	} {
+		_, _, err := w.Challenge(t.Context(), q)
+		t.Run(says, func(t *testing.T) { refused(t, err, attest.MalformedEvidence) })
+	}
+	if _, _, err := w.Challenge(t.Context(), tpm.Question{Bank: "sha1", PCRs: registers}); err == nil {
+		t.Error("asked for a quote of the SHA-1 bank")
+	}
+}
+
+// TestForeignTPMs are TPMs that are genuine, and not this device's.
+func TestForeignTPMs(t *testing.T) {
+	w := newWorld(t, "p256", "p256", "p256")
+	other := stranger(t)
+	ask := func(says string, reason attest.Reason, device attest.Identity, bond *attest.Bond) {
+		t.Helper()
+		w.question.Device, w.question.Bond = device, bond
+		_, _, err := w.ask(t, attest.CaseActivation)
+		t.Run("activation: "+says, func(t *testing.T) { refused(t, err, reason) })
+	}
+	ask("bound to another", attest.EKMismatch, attest.Identity{ID: "gw-1"}, bondOf(other))
+	ask("registered with another", attest.EKMismatch, attest.Identity{ID: "gw-1", EKSHA256: spkiSHA256(other.EK)}, nil)
+
+	show := func(says string, reason attest.Reason, how attest.Case, change func(x *exchange)) {
+		t.Helper()
+		w.question.Device, w.question.Bond = attest.Identity{ID: "gw-1"}, nil
+		x := w.begin(t, how)
+		change(x)
+		_, err := x.send(t)
+		t.Run(string(how)+": "+says, func(t *testing.T) { refused(t, err, reason) })
+	}
+	show("bound to another since", attest.EKMismatch, attest.CaseActivation, func(x *exchange) { x.question.Bond = bondOf(other) })
+	show("registered with another attestation key", attest.EKMismatch, attest.CaseCertificate, func(x *exchange) { x.question.Device.AKSHA256 = spkiSHA256(other.AK) })
+	show("bound to another", attest.EKMismatch, attest.CaseCertificate, func(x *exchange) { x.question.Bond = bondOf(other) })
+	show("registered with another", attest.EKMismatch, attest.CasePinned, func(x *exchange) { x.question.Device.EKSHA256 = spkiSHA256(other.EK) })
+	show("another pinned", attest.AKUntrusted, attest.CasePinned, func(x *exchange) { x.question.Bond = bondOf(other) })
+	show("none pinned", attest.AKUntrusted, attest.CasePinned, func(x *exchange) { x.question.Bond = nil })
+	show("no certificate", attest.AKUntrusted, attest.CaseCertificate, func(x *exchange) { x.bundle.Certs = nil })
+	show("a certificate by nobody", attest.AKUntrusted, attest.CaseCertificate, func(x *exchange) {
+		x.bundle.Certs = [][]byte{must[[]byte](t)(authority(t, "Nobody").AK(w.tpm, "gw-1", ""))}
+	})
+	show("a certificate of an endorsement key", attest.AKUntrusted, attest.CaseCertificate, func(x *exchange) {
+		x.bundle.Certs = [][]byte{must[[]byte](t)(w.maker.EK(w.tpm, model))}
+	})
+	show("a certificate of another key than named", attest.AKUntrusted, attest.CaseCertificate, func(x *exchange) {
+		x.challenge.AKPublic = other.AK.Area.Bytes()
+	})
+	show("a certificate of another attestation key", attest.SignatureInvalid, attest.CaseCertificate, func(x *exchange) {
+		x.bundle.Certs = [][]byte{must[[]byte](t)(w.issuer.AK(other, "gw-1", ""))}
+	})
+	show("a certificate for another device", attest.AKNotBoundToDevice, attest.CaseCertificate, func(x *exchange) {
+		x.bundle.Certs = [][]byte{must[[]byte](t)(w.issuer.AK(w.tpm, "gw-2", ""))}
+	})
+	show("a certificate for nobody", attest.AKNotBoundToDevice, attest.CaseCertificate, func(x *exchange) {
+		x.bundle.Certs = [][]byte{must[[]byte](t)(w.issuer.AK(w.tpm, "", ""))}
+	})
+}
+
+// TestNamedBy lets attestation key certificates through that name the device in
+// any of the ways that count.
+func TestNamedBy(t *testing.T) {
+	w := newWorld(t, "p256", "p256", "p256")
+	for says, row := range map[string]struct {
+		permanent, serial string
+		device            attest.Identity
+	}{
+		"permanentIdentifier":               {"gw-1", "", attest.Identity{ID: "gw-1"}},
+		"permanentIdentifier with a serial": {"SN-1", "", attest.Identity{ID: "gw-1", Serial: "SN-1"}},
+		"serialNumber":                      {"", "SN-1", attest.Identity{ID: "gw-1", Serial: "SN-1"}},
+		"the register":                      {"", "", attest.Identity{ID: "gw-1", AKSHA256: spkiSHA256(w.tpm.AK)}},
+	} {
+		w.question.Device = row.device
+		x := w.begin(t, attest.CaseCertificate)
+		x.bundle.Certs = [][]byte{must[[]byte](t)(w.issuer.AK(w.tpm, row.permanent, row.serial))}
+		if r, err := x.send(t); err != nil || !r.Attested() || r.AK.Anchor == "" {
+			t.Errorf("%s: %v", says, err)
+		}
+		x.challenge.AKPublic = w.tpm.AK.Area.Bytes()
+		if r, err := x.send(t); err != nil || !bytes.Equal(r.AK.Public, w.tpm.AK.Area.Bytes()) || r.AK.Anchor == "" {
+			t.Errorf("%s, and named in the exchange: %v", says, err)
+		}
+	}
+}
+
+// TestNothing: what is not there proves nothing.
+func TestNothing(t *testing.T) {
+	w := newWorld(t, "p256", "p256", "p256")
+	x := w.begin(t, attest.CaseActivation)
+	_, err := w.Verify(t.Context(), nil, x.binding())
+	refused(t, err, attest.EvidenceRequired)
+	_, err = w.Verify(t.Context(), &attest.Evidence{}, attest.Binding{})
+	refused(t, err, attest.NonceMissing)
+	e := must[*attest.Evidence](t)(attest.ParseEvidence(x.bundle.DER()))
+	b := x.binding()
+	b.Challenge = attest.Challenge{Nonce: b.Challenge.Nonce, ExtraData: b.Challenge.Nonce}
+	_, err = w.Verify(t.Context(), e, b)
+	refused(t, err, attest.AKUntrusted)
+	b = x.binding()
+	b.SPKI = nil
+	_, err = w.Verify(t.Context(), e, b)
+	refused(t, err, attest.KeyMismatch)
+}
+
+// TestClone: of two copies of one TPM the one whose clock is behind is told.
+func TestClone(t *testing.T) {
+	w := newWorld(t, "p256", "p256", "p256")
+	original := w.tpm
+	clone := original.Clone()
+	original.Clock.Clock += 5000
+	r, err := w.begin(t, attest.CasePinned).send(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.question.Bond = new(r.Next("gw-1", sha256.Sum256(w.tpm.Key.SPKI()), nil))
+	w.tpm = clone
+	_, err = w.begin(t, attest.CasePinned).send(t)
+	refused(t, err, attest.ClockRollback)
+	w.tpm = original
+	w.tpm.Reset()
+	if _, err := w.begin(t, attest.CasePinned).send(t); err != nil {
+		t.Errorf("after a reset: %v", err)
+	}
+}
