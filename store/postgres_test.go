@@ -56,7 +56,11 @@ func TestLostConnections(t *testing.T) {
 	for n := range 8 {
 		go func() {
 			for i := n; i < len(all); i += 8 {
-				done <- db.Issue(context.Background(), all[i])
+				err := db.Spend(context.Background(), scattered(i), storetest.Now)
+				if err == nil {
+					err = db.Issue(context.Background(), all[i])
+				}
+				done <- err
 			}
 		}()
 	}
