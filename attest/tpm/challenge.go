@@ -20,9 +20,9 @@ type Question struct {
 	PCRs     []int  // to quote; none: no quote
 	AKPublic []byte // TPMT_PUBLIC of the attestation key; nil if not named
 	EKPublic []byte // TPMT_PUBLIC of the endorsement key; asks for an activation
-	EKCerts  [][]byte
+	EKCerts  [][]byte // DER, leaf first, padded or not; none: the register has to know the key
 	Device   attest.Identity
-	Bond     *attest.Bond
+	Bond     *attest.Bond // what the device attested with before; nil if it never did
 }
 
 // Activation is a secret that one TPM can open, for an attestation key that
@@ -31,6 +31,12 @@ type Activation struct {
 	CredentialBlob  []byte // TPM2B_ID_OBJECT, with its size
 	EncryptedSecret []byte // TPM2B_ENCRYPTED_SECRET, with its size
 }
+
+// Bounds of a nonce, in octets (draft attestation-freshness).
+const (
+	minNonce = 8
+	maxNonce = 64
+)
 
 // nonceSize is the size of nonces and of activation secrets, in octets. TPMs
 // take 32 and more as qualifying data, and no secret longer than the digest of the endorsement
@@ -44,42 +50,20 @@ const theEK = "the endorsement key"
 // otherwise. Errors are refusals as those of Verify: what is wrong with a key is said
 // here, before the device goes to the work of a quote.
 func (v *Verifier) Challenge(ctx context.Context, q Question) (attest.Challenge, *Activation, error) {
-	if len(q.PCRs) > 0 && banks[q.Bank] == 0 {
-		return attest.Challenge{}, nil, fmt.Errorf("attest/tpm: a challenge for PCR bank %q", q.Bank)
-	}
-	length := q.Length
-	if length == 0 {
-		length = nonceSize
-	}
-	random := make([]byte, length+nonceSize)
-	if _, err := rand.Read(random); err != nil {
-		return attest.Challenge{}, nil, fmt.Errorf("making a nonce: %w", err)
-	}
-	nonce, secret := random[:length:length], random[length:]
-	c := attest.Challenge{Nonce: nonce, ExtraData: nonce, Bank: q.Bank, PCRs: slices.Sorted(slices.Values(q.PCRs))}
-	if len(q.AKPublic) == 0 {
-		if len(q.EKPublic) > 0 || len(q.EKCerts) > 0 {
-			return attest.Challenge{}, nil, malformed("an activation needs akPub, too: send the TPMT_PUBLIC of the attestation key beside that of the endorsement key")
-		}
-		return c, nil, nil
-	}
-	ak, err := parseAK(q.AKPublic)
+	c, secret, err := newChallenge(&q)
 	if err != nil {
 		return attest.Challenge{}, nil, err
 	}
-	if _, err := ak.key(theAK); err != nil {
+	ak, ek, err := q.keys()
+	if err != nil {
 		return attest.Challenge{}, nil, err
+	}
+	if ak == nil {
+		return c, nil, nil
 	}
 	c.AKPublic = ak.bytes
-	if len(q.EKPublic) == 0 {
-		if len(q.EKCerts) > 0 {
-			return attest.Challenge{}, nil, malformed("an activation needs ekPub, too: send the TPMT_PUBLIC of the endorsement key beside its certificate")
-		}
+	if ek == nil {
 		return c, nil, nil
-	}
-	ek, err := parseEK(q.EKPublic)
-	if err != nil {
-		return attest.Challenge{}, nil, err
 	}
 	if err := v.appraiseEK(ctx, &q, ek, &c); err != nil {
 		return attest.Challenge{}, nil, err
@@ -88,9 +72,53 @@ func (v *Verifier) Challenge(ctx context.Context, q Question) (attest.Challenge,
 	if err != nil {
 		return attest.Challenge{}, nil, err
 	}
-	sum := sha256.Sum256(random) // nonce ‖ secret
+	sum := sha256.Sum256(slices.Concat(c.Nonce, secret))
 	c.ExtraData, c.Activated = sum[:], true
 	return c, activation, nil
+}
+
+// newChallenge makes a nonce, and a secret for an activation.
+func newChallenge(q *Question) (c attest.Challenge, secret []byte, err error) {
+	if len(q.PCRs) > 0 && banks[q.Bank] == 0 {
+		return c, nil, fmt.Errorf("attest/tpm: a challenge for PCR bank %q", q.Bank)
+	}
+	length := q.Length
+	if length == 0 {
+		length = nonceSize
+	}
+	if length < minNonce || length > maxNonce {
+		return c, nil, malformed("a nonce has %d to %d bytes, and %d were asked for", minNonce, maxNonce, length)
+	}
+	random := make([]byte, length+nonceSize)
+	if _, err := rand.Read(random); err != nil {
+		return c, nil, fmt.Errorf("making a nonce: %w", err)
+	}
+	nonce := random[:length:length]
+	return attest.Challenge{Nonce: nonce, ExtraData: nonce, Bank: q.Bank, PCRs: slices.Sorted(slices.Values(q.PCRs))}, random[length:], nil
+}
+
+// keys reads the keys that the device names: none, the attestation key, or both.
+func (q *Question) keys() (ak, ek *area, err error) {
+	if len(q.AKPublic) == 0 {
+		if len(q.EKPublic) > 0 || len(q.EKCerts) > 0 {
+			return nil, nil, malformed("an activation needs akPub, too: send the TPMT_PUBLIC of the attestation key beside that of the endorsement key")
+		}
+		return nil, nil, nil
+	}
+	if ak, err = parseAK(q.AKPublic); err != nil {
+		return nil, nil, err
+	}
+	if _, err := ak.key(theAK); err != nil {
+		return nil, nil, err
+	}
+	if len(q.EKPublic) == 0 {
+		if len(q.EKCerts) > 0 {
+			return nil, nil, malformed("an activation needs ekPub, too: send the TPMT_PUBLIC of the endorsement key beside its certificate")
+		}
+		return ak, nil, nil
+	}
+	ek, err = parseEK(q.EKPublic)
+	return ak, ek, err
 }
 
 // appraiseEK finds out what is known of the endorsement key. A device has one

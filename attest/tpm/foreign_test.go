@@ -79,6 +79,15 @@ func TestHalfQuestions(t *testing.T) {
 		_, _, err := w.Challenge(t.Context(), q)
 		t.Run(says, func(t *testing.T) { refused(t, err, attest.MalformedEvidence) })
 	}
+	for _, length := range []int{-1, 7, 65, 1 << 30} {
+		_, _, err := w.Challenge(t.Context(), tpm.Question{Length: length})
+		refused(t, err, attest.MalformedEvidence)
+	}
+	for _, length := range []int{8, 64} {
+		if c, _, err := w.Challenge(t.Context(), tpm.Question{Length: length}); err != nil || len(c.Nonce) != length {
+			t.Errorf("a nonce of %d bytes: %x, %v", length, c.Nonce, err)
+		}
+	}
 	if _, _, err := w.Challenge(t.Context(), tpm.Question{Bank: "sha1", PCRs: registers}); err == nil {
 		t.Error("asked for a quote of the SHA-1 bank")
 	}

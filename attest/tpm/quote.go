@@ -2,8 +2,6 @@ package tpm
 
 import (
 	"bytes"
-	"crypto"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,7 +40,7 @@ func (p *proof) quote() error {
 	if err != nil {
 		return err
 	}
-	if err := checkDigest(s, q, p.hash(q)); err != nil {
+	if err := checkDigest(s, q.Values); err != nil {
 		return err
 	}
 	p.result.Fresh, p.result.Clock, p.signer = true, s.clock, s.signer
@@ -50,12 +48,6 @@ func (p *proof) quote() error {
 		p.result.PCR = attest.PCRs{Bank: c.Bank, Values: values, Digest: s.digest}
 	}
 	return nil
-}
-
-// hash returns the hash function of the quote's signature, which is also that
-// of the digest over the registers (Part 3, TPM2_Quote). The signature has been verified.
-func (p *proof) hash(q *attest.Statement) crypto.Hash {
-	return algorithm(binary.BigEndian.Uint16(bare(q.Signature)[2:])).hash()
 }
 
 // checkSelection wants one bank, the one asked for, and in it exactly the
@@ -95,9 +87,11 @@ func splitValues(raw []byte, c *attest.Challenge) (map[int][]byte, error) {
 	return values, nil
 }
 
-func checkDigest(s *statement, q *attest.Statement, hash crypto.Hash) error {
-	h := hash.New()
-	h.Write(q.Values)
+// checkDigest wants the quoted digest to be that of the values, by the hash
+// function of the signature (Part 3, TPM2_Quote).
+func checkDigest(s *statement, values []byte) error {
+	h := s.hash.New()
+	h.Write(values)
 	if !bytes.Equal(h.Sum(nil), s.digest) {
 		return refuse(attest.PCRDigest, "the register values sent are not those quoted; read them again right before or after the quote, in the bank quoted")
 	}

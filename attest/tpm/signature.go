@@ -52,8 +52,9 @@ type signer struct {
 	scheme scheme // the only one that it signs with; zero where its certificate does not say
 }
 
-// verify checks that the key signed the statement. Which algorithm counts is a
-// matter of the key alone: a signature of another one is algorithm_not_allowed.
+// verify checks that the key signed the statement, and notes with which hash.
+// Which algorithm counts is a matter of the key alone: a signature of another one is
+// algorithm_not_allowed.
 func (k *signer) verify(s *statement, sig *signature, what string) error {
 	if k.scheme.id != 0 && sig.scheme != k.scheme {
 		return notAllowed("the %s is signed with %s, the attestation key is for %s", what, sig.scheme, k.scheme)
@@ -84,6 +85,7 @@ func (k *signer) verify(s *statement, sig *signature, what string) error {
 	if !valid {
 		return attest.Refuse(attest.SignatureInvalid, "the "+what+" is not signed by this device's attestation key; sign certify and quote with the same key, the one named in the nonce exchange or certified")
 	}
+	s.hash = hash
 	return nil
 }
 

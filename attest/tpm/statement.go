@@ -1,6 +1,8 @@
 package tpm
 
 import (
+	"crypto"
+
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/hallmark-pki/hallmark/attest"
@@ -21,7 +23,8 @@ const (
 
 // statement is a TPMS_ATTEST (Part 2, Section 10.12.12) of the types that are read here.
 type statement struct {
-	bytes     []byte // without a size before it: what was signed
+	bytes     []byte      // without a size before it: what was signed
+	hash      crypto.Hash // of the signature, once that was verified
 	tag       structureTag
 	signer    []byte // qualified Name of the signing key
 	extraData []byte
