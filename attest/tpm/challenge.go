@@ -14,12 +14,12 @@ import (
 
 // Question is what a device brings to a nonce exchange.
 type Question struct {
-	Profile  string // whose anchors count
-	Length   int    // of the nonce, in octets; 0 means 32
-	Bank     string // of the registers to quote: sha256 or sha384
-	PCRs     []int  // to quote; none: no quote
-	AKPublic []byte // TPMT_PUBLIC of the attestation key; nil if not named
-	EKPublic []byte // TPMT_PUBLIC of the endorsement key; asks for an activation
+	Profile  string   // whose anchors count
+	Length   int      // of the nonce, in octets; 0 means 32
+	Bank     string   // of the registers to quote: sha256 or sha384
+	PCRs     []int    // to quote; none: no quote
+	AKPublic []byte   // TPMT_PUBLIC of the attestation key; nil if not named
+	EKPublic []byte   // TPMT_PUBLIC of the endorsement key; asks for an activation
 	EKCerts  [][]byte // DER, leaf first, padded or not; none: the register has to know the key
 	Device   attest.Identity
 	Bond     *attest.Bond // what the device attested with before; nil if it never did
