@@ -223,6 +223,8 @@ func (h *house) reload(ctx context.Context) {
 	}
 	if err := h.loadTrust(ctx); err != nil {
 		h.log.Error("attestation data not reloaded: what was known before stays", "error", err)
+	} else {
+		h.log.Info("attestation data reloaded")
 	}
 	if err := h.openServerCertificate(ctx); err != nil {
 		h.log.Error("server certificate not reloaded", "error", err)
