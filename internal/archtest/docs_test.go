@@ -53,6 +53,22 @@ func TestOperationsPage(t *testing.T) {
 	}
 }
 
+// TestAttestationPage wants every reason for refusing evidence on the page that
+// says what to do about it.
+func TestAttestationPage(t *testing.T) {
+	dir := root(t)
+	page := read(t, dir, "docs", "attestation.md")
+	reasons := regexp.MustCompile(`Reason += "([a-z_]+)"`).FindAllStringSubmatch(read(t, dir, "attest", "attest.go"), -1)
+	if len(reasons) < 30 {
+		t.Fatalf("found only %d reasons", len(reasons))
+	}
+	for _, reason := range reasons {
+		if !strings.Contains(page, "`"+reason[1]+"`") {
+			t.Errorf("docs/attestation.md does not explain %s", reason[1])
+		}
+	}
+}
+
 // TestLinks follows every relative link of the pages.
 func TestLinks(t *testing.T) {
 	dir := root(t)
