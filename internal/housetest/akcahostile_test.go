@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hallmark-pki/hallmark/internal/estclient"
 	"github.com/hallmark-pki/hallmark/internal/forge"
@@ -402,5 +403,55 @@ func TestAttestationCATransport(t *testing.T) {
 			continue
 		}
 		refusedAs(t, "a stranger who insists", status, answer, 429, "rate_limited")
+	}
+}
+
+// TestOneTPMOneDevice has a TPM that the register lists twice, and a device
+// that came with another TPM before, go without.
+func TestOneTPMOneDevice(t *testing.T) {
+	h := housetest.Start(t, "--rate-limits=off")
+	maker, err := forge.NewAuthority("A maker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Hallmark("anchor", "add", "--profile", "device", "--kind", "ek", writePEM(t, maker.Certificate))
+	twice := newForge(t, "p256", "p256")
+	importTPM(t, h, "gw-1", digestOf(twice.EK.SPKI()))
+	importTPM(t, h, "gw-2", digestOf(twice.EK.SPKI()))
+	status, answer := ask(t, h, "/attestation/attest", introduce(t, twice))
+	refusedAs(t, "listed twice", status, answer, 409, "ek_ambiguous")
+
+	first, second := newForge(t, "p256", "p256"), newForge(t, "p256", "p256")
+	certificate, err := maker.EK(first, forge.Model{Manufacturer: "id:46524745", Model: "forge", Version: "id:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Import("gw-3")
+	session, err := h.EST("gw-3", h.Token("--device", "gw-3")).Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	csr, _ := evidence(t, session, first, certificate)
+	issued, err := session.Enroll(t.Context(), csr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A TPM whose boot nothing affirms gets no day, but four hours.
+	if life := issued.NotAfter.Sub(issued.NotBefore); life > 4*time.Hour+time.Minute {
+		t.Errorf("the certificate lives for %s", life)
+	}
+	status, answer = ask(t, h, "/attestation/attest", introduce(t, first)) // known by its bond alone
+	if status != 200 {
+		t.Fatalf("%d %v", status, answer)
+	}
+	importTPM(t, h, "gw-3", digestOf(second.EK.SPKI()))
+	for name, f := range map[string]*forge.TPM{"the one before": first, "the one registered since": second} {
+		status, answer = ask(t, h, "/attestation/attest", introduce(t, f))
+		refusedAs(t, name, status, answer, 403, "ek_mismatch")
+	}
+	h.Hallmark("device", "unbind", "gw-3", "--reason", "board replaced")
+	if status, answer = ask(t, h, "/attestation/attest", introduce(t, second)); status != 200 {
+		t.Errorf("after the bond was lifted: %d %v", status, answer)
 	}
 }

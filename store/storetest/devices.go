@@ -35,6 +35,12 @@ func testImport(t *testing.T, place Place) {
 	do(t, err)
 	d.State, d.Created, d.Changed = fleet.Expected, Now, Now
 	same(t, "imported", got, d)
+	byEK, err := db.Devices(t.Context(), fleet.Filter{EKSHA256: "ab"})
+	do(t, err)
+	same(t, "by endorsement key", byEK, []fleet.Device{d})
+	byEK, err = db.Devices(t.Context(), fleet.Filter{EKSHA256: "cd"})
+	do(t, err)
+	same(t, "by another", len(byEK), 0)
 
 	// What describes the device follows the import; its state does not.
 	move(t, db, "d1", fleet.Quarantined)
