@@ -14,7 +14,7 @@ const maxDigests = 64
 
 // boot is what the measurements of a log that replayed tell.
 func (r *replay) boot() (attest.Boot, error) {
-	b := attest.Boot{LogReplayed: true, Events: map[int][]attest.Event{}}
+	b := attest.Boot{LogReplayed: true, Events: r.room()}
 	var secure secureBoot
 	digests := r.hex()
 	for i := range r.measured {
@@ -38,6 +38,21 @@ func (r *replay) boot() (attest.Boot, error) {
 	}
 	b.BootLoader, b.Kernel, b.SecureBoot = bounded(b.BootLoader), bounded(b.Kernel), secure.state()
 	return b, nil
+}
+
+// room makes room for the measurements of each register.
+func (r *replay) room() map[int][]attest.Event {
+	var count [24]int
+	for i := range r.measured {
+		count[r.measured[i].pcr]++
+	}
+	events := map[int][]attest.Event{}
+	for pcr, n := range count {
+		if n > 0 {
+			events[pcr] = make([]attest.Event, 0, n)
+		}
+	}
+	return events
 }
 
 // hex is the measurements' digests in one piece, to be cut up: they are many.

@@ -84,7 +84,7 @@ func parseEventLog(log []byte, of logBank) (*eventLog, error) {
 	for _, b := range listed {
 		out.banks = append(out.banks, b.name)
 	}
-	out.records = make([]record, 1, 1+len(log)/128)
+	out.records = make([]record, 1, 16+len(log)/384)
 	out.records[0] = header
 	return out, in.all(out, func() record { return in.agile(listed, of.id) })
 }

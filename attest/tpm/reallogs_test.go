@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -249,4 +250,43 @@ func TestSecureBootOfRealMachines(t *testing.T) {
 	if compared < 8 {
 		t.Errorf("only %d machines could be compared", compared)
 	}
+}
+
+// BenchmarkReplayLog replays the log of a real machine, 38 KB and 105 events, and
+// has another project do the same.
+func BenchmarkReplayLog(b *testing.B) {
+	log := realLogs(b)["ubuntu_2104_shielded_vm_no_secure_boot_eventlog"]
+	other, err := goattest.ParseEventLog(log)
+	if err != nil {
+		b.Fatal(err)
+	}
+	pcrs := implied(other.Events(goattest.HashSHA256))
+	var theirs []goattest.PCR
+	for n, value := range pcrs.Values {
+		theirs = append(theirs, goattest.PCR{Index: n, Digest: value, DigestAlg: crypto.SHA256})
+	}
+	b.Run("ours", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := ReplayLog(log, pcrs); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("theirs", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			parsed, err := goattest.ParseEventLog(log)
+			if err != nil {
+				b.Fatal(err)
+			}
+			events, err := parsed.Verify(theirs)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := goattest.ParseSecurebootState(events); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
