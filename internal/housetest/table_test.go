@@ -55,7 +55,7 @@ func TestWhoMayDoWhatAtEST(t *testing.T) {
 		"simplereenroll": {"POST", []int{401, 403, 403, 401, 401, 200}},
 		"serverkeygen":   {"POST", []int{404, 404, 404, 404, 404, 404}}, // off
 		"fullcmc":        {"POST", []int{501, 501, 501, 501, 501, 501}},
-		"nonce":          {"POST", []int{404, 404, 404, 404, 404, 404}},
+		"nonce":          {"GET", []int{401, 401, 200, 401, 401, 200}},
 	} {
 		for i, name := range who {
 			for _, path := range []string{"/.well-known/est/", "/.well-known/est/device/", "/device/.well-known/est/"} {
