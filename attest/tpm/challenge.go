@@ -94,7 +94,7 @@ func newChallenge(q *Question) (c attest.Challenge, secret []byte, err error) {
 		return c, nil, fmt.Errorf("making a nonce: %w", err)
 	}
 	nonce := random[:length:length]
-	return attest.Challenge{Nonce: nonce, ExtraData: nonce, Bank: q.Bank, PCRs: slices.Sorted(slices.Values(q.PCRs))}, random[length:], nil
+	return attest.Challenge{Nonce: nonce, ExtraData: nonce, Bank: q.Bank, PCRs: slices.Compact(slices.Sorted(slices.Values(q.PCRs)))}, random[length:], nil
 }
 
 // keys reads the keys that the device names: none, the attestation key, or both.

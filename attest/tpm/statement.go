@@ -21,7 +21,7 @@ const (
 	attestCreation structureTag = 0x801a
 )
 
-// statement is a TPMS_ATTEST (Part 2, Section 10.12.12) of the types that are read here.
+// statement is a TPMS_ATTEST (Part 2, Section 10.12) of the types that are read here.
 type statement struct {
 	bytes     []byte      // without a size before it: what was signed
 	hash      crypto.Hash // of the signature, once that was verified
@@ -75,7 +75,7 @@ func readClock(in *cryptobyte.String, c *attest.Clock) bool {
 }
 
 // readBody reads TPMS_CERTIFY_INFO, TPMS_CREATION_INFO or TPMS_QUOTE_INFO
-// (Part 2, Sections 10.12.3, 10.12.7 and 10.12.4).
+// (Part 2, Section 10.12).
 func (s *statement) readBody(in *cryptobyte.String) bool {
 	if s.tag != attestQuote {
 		var name, second cryptobyte.String // of a certify, the qualified name
