@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/policy"
@@ -14,49 +15,67 @@ type Lesson struct {
 	ID       string // of the baseline to be; the permit must be for it
 	Device   string
 	Firmware string // a name for what the device runs
-	Activate bool   // make it count at once; otherwise it is a draft for a person to promote
+	PCRs     []int  // the registers to learn; none: all that were quoted
 }
 
-// Learn makes a baseline of what one device booted when it was last accepted:
-// the registers that it quoted, each with that one value, and the events of its log. It
-// learns nothing from a device that is out of service or never quoted. Evidence that was
+// Learn proposes a baseline: what one device booted when it was last accepted, the
+// registers that it quoted, each with that one value, and the events of its log. To make it count
+// is a decision of its own. It learns nothing from a device that is out of service or never quoted. Evidence that was
 // refused leaves no bond, so nothing is learned from it either.
 func (s *Baselines) Learn(ctx context.Context, p policy.Permit, l Lesson) (Baseline, error) {
 	if err := p.Covers(policy.LearnBaseline, l.ID); err != nil {
 		return Baseline{}, err
 	}
-	specimen, err := s.Device(ctx, l.Device)
+	model, bond, err := s.teacher(ctx, l.Device)
 	if err != nil {
 		return Baseline{}, err
 	}
-	bond, err := s.Bonds.Bond(ctx, l.Device)
-	switch {
-	case fault.Is(err, fault.NotFound):
-		return Baseline{}, fault.New(fault.Conflict, "not_attested", "the device has never attested: there is nothing to learn from")
-	case err != nil:
-		return Baseline{}, err
-	case !specimen.InService:
-		return Baseline{}, fault.New(fault.Conflict, "device_not_in_service", "the device is quarantined or retired: what it boots is no reference")
-	case specimen.Model == "":
-		return Baseline{}, fault.New(fault.Conflict, "model_unknown", "the register knows no model of the device")
-	case bond.Verdict == Contraindicated:
-		return Baseline{}, fault.New(fault.Conflict, "device_contraindicated", "the device last booted what it should not: that is no reference")
-	case bond.Bank == "" || len(bond.PCRs) == 0:
-		return Baseline{}, fault.New(fault.Conflict, "not_quoted", "the device has attested without a quote: nothing is known of what it boots")
+	for _, pcr := range l.PCRs {
+		if bond.PCRs[pcr] == nil {
+			return Baseline{}, fault.New(fault.Conflict, "not_quoted", fmt.Sprintf("the device did not quote PCR %d", pcr))
+		}
 	}
-	b := Baseline{ID: l.ID, Model: specimen.Model, Firmware: l.Firmware, State: Draft,
+	b := Baseline{ID: l.ID, Model: model, Firmware: l.Firmware, State: Draft,
 		PCRs:   map[string]map[int][]string{bond.Bank: {}},
 		Source: fmt.Sprintf("device %s, evidence %s", l.Device, hex.EncodeToString(bond.Evidence[:]))}
-	for pcr, value := range bond.PCRs {
-		b.PCRs[bond.Bank][pcr] = []string{hex.EncodeToString(value)}
-	}
 	if b.Events, err = s.events(ctx, &bond); err != nil {
 		return Baseline{}, err
 	}
-	if l.Activate {
-		b.State = Active
+	for pcr, value := range bond.PCRs {
+		if len(l.PCRs) > 0 && !slices.Contains(l.PCRs, pcr) {
+			delete(b.Events, pcr)
+			continue
+		}
+		b.PCRs[bond.Bank][pcr] = []string{hex.EncodeToString(value)}
 	}
 	return s.add(ctx, p, policy.LearnBaseline, b)
+}
+
+// teacher returns what there is to learn from the device, or why it is no reference.
+func (s *Baselines) teacher(ctx context.Context, device string) (model string, bond Bond, err error) {
+	specimen, err := s.Device(ctx, device)
+	if err != nil {
+		return "", Bond{}, err
+	}
+	refuse := func(code, says string) (string, Bond, error) {
+		return "", Bond{}, fault.New(fault.Conflict, code, says)
+	}
+	bond, err = s.Bonds.Bond(ctx, device)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return refuse("not_attested", "the device has never attested: there is nothing to learn from")
+	case err != nil:
+		return "", Bond{}, err
+	case !specimen.InService:
+		return refuse("device_not_in_service", "the device is quarantined or retired: what it boots is no reference")
+	case specimen.Model == "":
+		return refuse("model_unknown", "the register knows no model of the device")
+	case bond.Verdict == Contraindicated:
+		return refuse("device_contraindicated", "the device last booted what it should not: that is no reference")
+	case bond.Bank == "" || len(bond.PCRs) == 0:
+		return refuse("not_quoted", "the device has attested without a quote: nothing is known of what it boots")
+	}
+	return specimen.Model, bond, nil
 }
 
 // events are those of the log that the bond was last accepted with, or nil where it
