@@ -16,7 +16,7 @@ var everybodysTests = map[string]bool{
 	"audit": true, "policy": true, "policy/rego": true, "fleet": true, "ca": true, "ca/keys": true, "enroll": true,
 	"store": true, "store/storetest": true, "internal/housetest": true, "internal/estclient": true,
 	"internal/fault": true, "internal/cms": true, "internal/pgtest": true, "internal/swtpm": true, "internal/tpmdevice": true,
-	"internal/forge": true,
+	"internal/forge": true, "attest": true, "attest/tpm": true,
 }
 
 const (
