@@ -26,8 +26,8 @@ import (
 	"github.com/hallmark-pki/hallmark/store"
 )
 
-// house is the running server: every room with its live parts. This file is
-// the only place that turns paths and settings into them.
+// house is the running server: every room with its live parts. This file, and
+// tpms.go for evidence, are the only places that turn paths and settings into them.
 type house struct {
 	dir         string
 	config      *Config
