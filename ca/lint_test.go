@@ -15,6 +15,7 @@ import (
 
 	"github.com/zmap/zlint/v3/lint"
 
+	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/fleet"
 )
 
@@ -156,9 +157,16 @@ func TestShape(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, f := range map[string]func() *Draft{
-		"another length of id":  func() *Draft { return draft(csr, "gateway-00011", m.Lifetime) },
-		"an id of other signs":  func() *Draft { return draft(csr, "gateway_0001", m.Lifetime) },
-		"another kind of key":   func() *Draft { return draft(rsa, "gateway-0001", m.Lifetime) },
+		"another length of id": func() *Draft { return draft(csr, "gateway-00011", m.Lifetime) },
+		"an id of other signs": func() *Draft { return draft(csr, "gateway_0001", m.Lifetime) },
+		"another kind of key":  func() *Draft { return draft(rsa, "gateway-0001", m.Lifetime) },
+		"a key in a TPM": func() *Draft {
+			f, err := m.draft(Order{CSR: csr, Device: fleet.Device{ID: "gateway-0001"}, Attested: attest.Result{Key: attest.CertifiedKey{Resident: true}}}, time.Now(), m.Lifetime)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return f
+		},
 		"one changed extension": func() *Draft { f := draft(csr, "gateway-0001", m.Lifetime); f.TBS[len(f.TBS)-1] ^= 1; return f },
 	} {
 		if same(f) {

@@ -1,6 +1,8 @@
 package ca_test
 
 import (
+	"crypto/elliptic"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"path/filepath"
@@ -93,3 +95,51 @@ func TestPoliciesOfTheProfile(t *testing.T) {
 }
 
 func isPolicies(e pkix.Extension) bool { return e.Id.String() == "2.5.29.32" }
+
+// TestCrookedPolicies has an authority elsewhere change what a certificate says of its key.
+func TestCrookedPolicies(t *testing.T) {
+	ext := func(policies ...asn1.ObjectIdentifier) pkix.Extension {
+		var infos []struct{ ID asn1.ObjectIdentifier }
+		for _, p := range policies {
+			infos = append(infos, struct{ ID asn1.ObjectIdentifier }{p})
+		}
+		value, err := asn1.Marshal(infos)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 32}, Value: value}
+	}
+	resident, fixed := asn1.ObjectIdentifier{2, 23, 133, 11, 1, 1}, asn1.ObjectIdentifier{2, 23, 133, 11, 1, 2}
+	without := func(c *x509.Certificate) {
+		c.ExtraExtensions = slices.DeleteFunc(slices.Clone(c.ExtraExtensions), isPolicies)
+		c.Policies, c.PolicyIdentifiers = nil, nil
+	}
+	with := func(e pkix.Extension) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { without(c); c.ExtraExtensions = append(c.ExtraExtensions, e) }
+	}
+	critical := ext(resident, fixed)
+	critical.Critical = true
+	proven := attest.Result{Key: attest.CertifiedKey{Resident: true, Fixed: true}}
+	for name, test := range map[string]struct {
+		proven attest.Result
+		bend   func(*x509.Certificate)
+		wrong  bool
+	}{
+		"as it was granted":        {proven, func(*x509.Certificate) {}, false},
+		"what nobody proved":       {attest.Result{}, with(ext(resident)), true},
+		"nothing of what was":      {proven, without, true},
+		"less than was":            {proven, with(ext(resident)), true},
+		"more than was":            {proven, with(ext(resident, fixed, asn1.ObjectIdentifier{2, 23, 133, 11, 1, 3})), true},
+		"the same, and critically": {proven, with(critical), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(h *house) ca.Issuer { return bent(t, crooked{h: h, bend: test.bend}) })
+			d := w.device(t, fleet.Device{ID: "dev-1"})
+			_, err := w.authority.Issue(t.Context(), w.grant(t, d.ID, policy.Answer{}), ca.Order{
+				CSR: request(t, newKey(t, elliptic.P256())), Device: d, Known: true, Profile: "default", Attested: test.proven})
+			if (err != nil) != test.wrong {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
