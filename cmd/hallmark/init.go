@@ -130,7 +130,7 @@ func checkEmpty(dir string) error {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case configFile, "policy", stagingDir, "lost+found":
+		case configFile, "policy", "attestation", stagingDir, "lost+found":
 		default:
 			return fmt.Errorf("%s is neither a Hallmark data directory nor empty: it holds %s but no %s", dir, e.Name(), rootFile)
 		}
