@@ -50,6 +50,28 @@ const (
 	ListDecisions Action = "decision.list"
 	ShowDecision  Action = "decision.show"
 
+	ShowPolicy     Action = "policy.show"    // the rules in force, a revision, or one proposal
+	ListPolicies   Action = "policy.list"    // proposals
+	PolicyHistory  Action = "policy.history" // revisions
+	ExplainPolicy  Action = "policy.explain" // which rules made a decision
+	ProposePolicy  Action = "policy.propose"
+	ReplayPolicy   Action = "policy.replay" // what a proposal would have decided; kept with it
+	ApprovePolicy  Action = "policy.approve"
+	RejectPolicy   Action = "policy.reject"
+	WithdrawPolicy Action = "policy.withdraw" // by its author
+	ActivatePolicy Action = "policy.activate" // to shadow, to a share, or whole
+	RollbackPolicy Action = "policy.rollback" // to an earlier revision
+
+	AddOperator    Action = "operator.add"
+	ListOperators  Action = "operator.list"
+	ShowOperator   Action = "operator.show"
+	RemoveOperator Action = "operator.remove"
+	RenewOperator  Action = "operator.renew"  // another certificate for the one held
+	RevokeOperator Action = "operator.revoke" // a certificate
+
+	SealBreakglass Action = "breakglass.seal"
+	OpenBreakglass Action = "breakglass.open"
+
 	ReadRecord   Action = "audit.read"
 	CreateBackup Action = "backup.create"
 )
@@ -67,6 +89,10 @@ var actions = map[Action]struct{ reads bool }{
 	ActivateBaseline: {}, DeprecateBaseline: {}, DenyBaseline: {},
 	AddAnchor: {}, ListAnchors: {reads: true}, RemoveAnchor: {},
 	ListDecisions: {reads: true}, ShowDecision: {reads: true},
+	ShowPolicy: {reads: true}, ListPolicies: {reads: true}, PolicyHistory: {reads: true}, ExplainPolicy: {reads: true},
+	ProposePolicy: {}, ReplayPolicy: {}, ApprovePolicy: {}, RejectPolicy: {}, WithdrawPolicy: {}, ActivatePolicy: {}, RollbackPolicy: {},
+	AddOperator: {}, ListOperators: {reads: true}, ShowOperator: {reads: true}, RemoveOperator: {}, RenewOperator: {}, RevokeOperator: {},
+	SealBreakglass: {}, OpenBreakglass: {},
 	ReadRecord: {reads: true}, CreateBackup: {reads: true},
 }
 
