@@ -60,6 +60,7 @@ func baselineEntity(id string, b *attest.Baseline) policy.Entity {
 type lesson struct {
 	Device   string `json:"device"`   // whose evidence to learn from
 	Firmware string `json:"firmware"` // what to call the release that it runs; may be empty
+	PCRs     []int  `json:"pcrs"`     // the registers to learn; empty: all that it quoted
 }
 
 // learnBaseline proposes what a device booted when it was last accepted.
@@ -81,7 +82,7 @@ func (c *Console) learnBaseline(call *call) (deed, error) {
 		resource:   policy.Entity{Type: "baseline", ID: id},
 		parameters: policy.Properties{"device": body.Device, "firmware": body.Firmware},
 		do: func(ctx context.Context, p policy.Permit) (answer, error) {
-			learned, err := c.Baselines.Learn(ctx, p, attest.Lesson{ID: id, Device: body.Device, Firmware: body.Firmware})
+			learned, err := c.Baselines.Learn(ctx, p, attest.Lesson{ID: id, Device: body.Device, Firmware: body.Firmware, PCRs: body.PCRs})
 			return created("/api/v1/baselines/"+id, learned), err
 		},
 	}, nil

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -10,10 +15,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-pki/hallmark/attest"
+	"github.com/hallmark-pki/hallmark/attest/corim"
 )
 
 func baselineCommand(c *connection) *cobra.Command {
@@ -27,28 +34,89 @@ func baselineCommand(c *connection) *cobra.Command {
 const baselinesPath = "/api/v1/baselines"
 
 func baselineAdd(c *connection) *cobra.Command {
-	return &cobra.Command{
+	var key string
+	add := &cobra.Command{
 		Use:   "add FILE",
-		Short: "Propose a baseline from a file: JSON, or a CoRIM in CBOR (- is standard input)",
+		Short: "Propose baselines from a file: JSON, or a CoRIM in CBOR (- is standard input)",
+		Long: `Propose baselines from a file: one in JSON, as "show" prints it, or those of a
+CoRIM in CBOR. A signed CoRIM is verified here, with --key, before anything is sent.`,
 		Example: `  hallmark attestation baseline add px20-2.4.1.json
-  hallmark attestation baseline add px20-2.4.1.corim`,
+  hallmark attestation baseline add px20-2.4.1.corim --key maker.pub`,
 		Args: takes("FILE"),
 		RunE: c.verb(func(ctx context.Context, s *session, args []string) error {
-			text, err := readAll(args[0])
+			documents, err := baselinesIn(args[0], key)
 			if err != nil {
 				return err
 			}
-			body := &content{kind: "application/json", body: strings.NewReader(string(text))}
-			if len(text) > 0 && text[0]>>5 == 6 { // RFC 8949, Section 3: major type 6, a tag
-				body.kind = "application/rim+cbor"
+			for i, document := range documents {
+				body := &content{kind: "application/json", body: bytes.NewReader(document)}
+				if err := s.madeBaseline(ctx, "POST", baselinesPath, body); err != nil {
+					return fmt.Errorf("baseline %d of %d: %w", i+1, len(documents), err)
+				}
 			}
-			return s.madeBaseline(ctx, "POST", baselinesPath, body)
+			return nil
 		}),
 	}
+	add.Flags().StringVar(&key, "key", "", "PEM `file` with the public key that a CoRIM has to be signed with")
+	return add
+}
+
+// baselinesIn returns the baselines of a file, each as the JSON that the API takes.
+func baselinesIn(name, keyFile string) ([][]byte, error) {
+	text, err := readAll(name)
+	if err != nil {
+		return nil, err
+	}
+	if len(text) == 0 || text[0]>>5 != 6 { // RFC 8949, Section 3: major type 6, a tag, as every CoRIM begins with
+		if keyFile != "" {
+			return nil, usageError{errors.New("--key is for a signed CoRIM, and this file is JSON")}
+		}
+		return [][]byte{text}, nil
+	}
+	var key crypto.PublicKey
+	if keyFile != "" {
+		if key, err = publicKeyIn(keyFile); err != nil {
+			return nil, err
+		}
+	}
+	found, err := corim.Read(text, key, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	documents := make([][]byte, len(found))
+	for i := range found {
+		if documents[i], err = json.Marshal(&found[i]); err != nil {
+			return nil, err
+		}
+	}
+	return documents, nil
+}
+
+// publicKeyIn reads a public key, or that of a certificate, in PEM.
+func publicKeyIn(name string) (crypto.PublicKey, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("%s holds no PEM", name)
+	}
+	if block.Type == "CERTIFICATE" {
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		return cert.PublicKey, nil
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s holds no public key in PEM: %w", name, err)
+	}
+	return key, nil
 }
 
 func readAll(name string) ([]byte, error) {
-	const most = 256 << 10
 	in := io.Reader(os.Stdin)
 	if name != "-" {
 		f, err := os.Open(name)
@@ -58,9 +126,9 @@ func readAll(name string) ([]byte, error) {
 		defer f.Close()
 		in = f
 	}
-	text, err := io.ReadAll(io.LimitReader(in, most+1))
-	if err == nil && len(text) > most {
-		err = fmt.Errorf("%s is larger than %d bytes", name, most)
+	text, err := io.ReadAll(io.LimitReader(in, attest.MaxBaseline+1))
+	if err == nil && len(text) > attest.MaxBaseline {
+		err = fmt.Errorf("%s is larger than %d bytes", name, attest.MaxBaseline)
 	}
 	return text, err
 }
@@ -88,6 +156,7 @@ func (s *session) printBaseline(raw json.RawMessage) error {
 
 func baselineLearn(c *connection) *cobra.Command {
 	var device, firmware string
+	var registers []int
 	var activate bool
 	learn := &cobra.Command{
 		Use:   "learn",
@@ -105,7 +174,7 @@ last. The proposal is a draft and counts for nobody until somebody activates it;
 		}
 		return c.verb(func(ctx context.Context, s *session, _ []string) error {
 			var raw json.RawMessage
-			body := object(map[string]string{"device": device, "firmware": firmware})
+			body := object(map[string]any{"device": device, "firmware": firmware, "pcrs": registers})
 			if err := s.do(ctx, "POST", baselinesPath+"/learn", nil, body, &raw); err != nil {
 				return err
 			}
@@ -121,6 +190,7 @@ last. The proposal is a draft and counts for nobody until somebody activates it;
 	}
 	learn.Flags().StringVar(&device, "device", "", "the device to learn from (required)")
 	learn.Flags().StringVar(&firmware, "firmware", "", "what to call the release that it runs")
+	learn.Flags().IntSliceVar(&registers, "pcrs", nil, "only these `registers`, such as 0,2,4,7 (default: all that it quoted)")
 	learn.Flags().BoolVar(&activate, "activate", false, "activate the baseline at once")
 	return learn
 }
@@ -181,13 +251,12 @@ func baselineShow(c *connection) *cobra.Command {
   hallmark attestation baseline show 0687j8cvk5b0fmqlmpsb1m9o2k --corim px20-2.4.1.corim`,
 		Args: takes("ID"),
 		RunE: c.verb(func(ctx context.Context, s *session, args []string) error {
-			path := baselinesPath + "/" + url.PathEscape(args[0])
-			if out != "" {
-				return s.saveCoRIM(ctx, path+"/corim", out)
-			}
 			var raw json.RawMessage
-			if err := s.do(ctx, "GET", path, nil, nil, &raw); err != nil {
+			if err := s.do(ctx, "GET", baselinesPath+"/"+url.PathEscape(args[0]), nil, nil, &raw); err != nil {
 				return err
+			}
+			if out != "" {
+				return saveCoRIM(raw, out)
 			}
 			return printJSON(s.out, raw)
 		}),
@@ -196,18 +265,17 @@ func baselineShow(c *connection) *cobra.Command {
 	return show
 }
 
-// saveCoRIM writes a file whole or not at all.
-func (s *session) saveCoRIM(ctx context.Context, path, out string) error {
-	response, err := s.call(ctx, "GET", path, nil, nil)
+// saveCoRIM writes a baseline's CoRIM to a file.
+func saveCoRIM(document []byte, out string) error {
+	var b attest.Baseline
+	if err := json.Unmarshal(document, &b); err != nil {
+		return err
+	}
+	file, err := corim.Write(&b)
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(out, body, 0o644)
+	return os.WriteFile(out, file, 0o644)
 }
 
 func baselineActivate(c *connection) *cobra.Command {

@@ -101,7 +101,8 @@ var plan = map[string]room{
 		"enroll/est": "mounts the door", "enroll/akca": "mounts the door", "console": "mounts the door", "store": "opens the database",
 		"enroll": "builds the room", "ca": "builds the room", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
 		"policy": "builds the enforcement point", "policy/rego": "loads the rules",
-		"attest": "builds the rooms of evidence", "attest/tpm": "opens what the operator keeps on file about TPMs", "internal/fault": "tells what is not there from what failed",
+		"attest": "builds the rooms of evidence", "attest/tpm": "opens what the operator keeps on file about TPMs",
+		"attest/corim": "takes and writes baselines as others exchange them", "internal/fault": "tells what is not there from what failed",
 		"audit": "runs the sequencer; verifies offline", "internal/limit": "builds the one that the doors share"}},
 	"cmd/hallmark-device": {level: 7, imports: map[string]string{
 		"internal/estclient": "speaks EST", "internal/tpmdevice": "keys that live in a TPM, and evidence of it"}},
