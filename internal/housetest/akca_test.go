@@ -17,6 +17,7 @@ import (
 	"go.step.sm/crypto/tpm"
 	"go.step.sm/crypto/tpm/attestation"
 	"go.step.sm/crypto/tpm/storage"
+	"go.step.sm/crypto/x509util"
 
 	"github.com/hallmark-pki/hallmark/internal/estclient"
 	"github.com/hallmark-pki/hallmark/internal/housetest"
@@ -93,6 +94,12 @@ func TestStepGetsItsAttestationKeyCertified(t *testing.T) {
 	}
 	if err := ak.SetCertificateChain(t.Context(), chain); err != nil || len(chain) != 2 || chain[0].CheckSignatureFrom(chain[1]) != nil {
 		t.Errorf("the client does not like its certificate: %v", err)
+	}
+	// What step-ca wants of it, with step-ca's own parser.
+	names, err := x509util.ParseSubjectAlternativeNames(chain[0])
+	if err != nil || names.TPMHardwareDetails.Manufacturer == "" || names.TPMHardwareDetails.Model == "" || names.TPMHardwareDetails.Version == "" ||
+		len(names.PermanentIdentifiers) != 1 || names.PermanentIdentifiers[0].Identifier != "gw-1" || chain[0].Subject.String() != "" {
+		t.Errorf("the certificate names %+v, %v", names, err)
 	}
 	uri, err := device.ek.FingerprintURI()
 	if err != nil || len(chain[0].URIs) != 1 || chain[0].URIs[0].String() != uri.String() {
