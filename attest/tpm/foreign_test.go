@@ -3,6 +3,10 @@ package tpm_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/base64"
+	"net/url"
 	"slices"
 	"testing"
 
@@ -163,6 +167,63 @@ func TestNamedBy(t *testing.T) {
 		x.challenge.AKPublic = w.tpm.AK.Area.Bytes()
 		if r, err := x.send(t); err != nil || !bytes.Equal(r.AK.Public, w.tpm.AK.Area.Bytes()) || r.AK.Anchor == "" {
 			t.Errorf("%s, and named in the exchange: %v", says, err)
+		}
+	}
+}
+
+// TestNamedByEndorsementKey ties a certificate that names no device, but an
+// endorsement key, to the device that has it.
+func TestNamedByEndorsementKey(t *testing.T) {
+	w := newWorld(t, "p256", "p256", "p256")
+	ek := sha256.Sum256(w.tpm.EK.SPKI())
+	cert := must[[]byte](t)(w.issuer.Sign(&x509.Certificate{
+		KeyUsage: x509.KeyUsageDigitalSignature, UnknownExtKeyUsage: []asn1.ObjectIdentifier{{2, 23, 133, 8, 3}}, BasicConstraintsValid: true,
+		URIs: []*url.URL{{Scheme: "urn", Opaque: "ek:sha256:" + base64.StdEncoding.EncodeToString(ek[:])}},
+	}, w.tpm.AK.Private.Public()))
+	for says, row := range map[string]struct {
+		device attest.Identity
+		bond   *attest.Bond
+		want   attest.Reason
+	}{
+		"the register":         {device: attest.Identity{ID: "gw-1", EKSHA256: spkiSHA256(w.tpm.EK)}},
+		"the bond":             {device: attest.Identity{ID: "gw-1"}, bond: &attest.Bond{EK: spkiSHA256(w.tpm.EK), AK: "another"}},
+		"nobody":               {device: attest.Identity{ID: "gw-1"}, want: attest.AKNotBoundToDevice},
+		"another in the bond":  {device: attest.Identity{ID: "gw-1", EKSHA256: spkiSHA256(w.tpm.EK)}, bond: &attest.Bond{EK: "another"}, want: attest.EKMismatch},
+		"another of that name": {device: attest.Identity{ID: "gw-1", EKSHA256: "another", AKSHA256: spkiSHA256(w.tpm.AK)}, want: attest.EKMismatch},
+	} {
+		w.question.Device, w.question.Bond = row.device, row.bond
+		x := w.begin(t, attest.CaseCertificate)
+		x.bundle.Certs = [][]byte{cert}
+		r, err := x.send(t)
+		if row.want != "" {
+			t.Run(says, func(t *testing.T) { refused(t, err, row.want) })
+		} else if err != nil || r.EK.SHA256 != spkiSHA256(w.tpm.EK) {
+			t.Errorf("%s: %+v, %v", says, r.EK, err)
+		}
+	}
+}
+
+// TestConfusedAlgorithms: the key decides how a signature is verified, whatever
+// the signature says of itself, also where only a certificate tells of the key.
+func TestConfusedAlgorithms(t *testing.T) {
+	for kind, schemes := range map[string]map[uint16]bool{
+		"rsa":  {forge.RSASSA: true, forge.RSAPSS: true, forge.ECDSA: false},
+		"p256": {forge.RSASSA: false, forge.RSAPSS: false, forge.ECDSA: true},
+	} {
+		w := newWorld(t, "p256", kind, "p256")
+		for scheme, fits := range schemes {
+			w.tpm.AK.Area.Scheme = scheme
+			x := w.begin(t, attest.CaseCertificate)
+			if !fits && kind == "p256" {
+				x.bundle.Certify.Signature = rsaLike(byte(scheme))
+			} else if !fits {
+				x.bundle.Certify.Signature = must[[]byte](t)(stranger(t).AK.SignAs(x.bundle.Certify.Attest, forge.ECDSA, forge.SHA256))
+			}
+			if _, err := x.send(t); fits && err != nil {
+				t.Errorf("%s with scheme %#x: %v", kind, scheme, err)
+			} else if !fits {
+				refused(t, err, attest.AlgorithmNotAllowed)
+			}
 		}
 	}
 }

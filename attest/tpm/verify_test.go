@@ -97,6 +97,20 @@ func TestWithoutQuote(t *testing.T) {
 	}
 }
 
+// TestLogWithoutQuote: a log that no quote stands behind says nothing.
+func TestLogWithoutQuote(t *testing.T) {
+	w := newWorld(t, "p256", "p256", "p256")
+	w.question.PCRs, w.terms.EventLog = nil, true
+	x := w.begin(t, attest.CaseActivation)
+	log := &forge.EventLog{}
+	log.Boot(w.tpm, "Firmware 1.0", true, "shim 15.8", "linux 6.12")
+	x.bundle.EventLog = log.Bytes()
+	r, err := x.send(t)
+	if err != nil || r.Boot.LogReplayed || r.Boot.SecureBoot != nil || r.EventLog != sha256.Sum256(log.Bytes()) {
+		t.Errorf("%+v, %v", r.Boot, err)
+	}
+}
+
 // TestToolsConstant accepts what tpm2_certify makes beside a fresh quote, unless
 // the profile wants better.
 func TestToolsConstant(t *testing.T) {
