@@ -247,7 +247,8 @@ func TestNothing(t *testing.T) {
 	refused(t, err, attest.KeyMismatch)
 }
 
-// TestClone: of two copies of one TPM the one whose clock is behind is told.
+// TestClone: of two copies of one TPM the one whose clock is behind is told, also
+// if it makes itself another attestation key.
 func TestClone(t *testing.T) {
 	w := newWorld(t, "p256", "p256", "p256")
 	original := w.tpm
@@ -261,6 +262,15 @@ func TestClone(t *testing.T) {
 	w.tpm = clone
 	_, err = w.begin(t, attest.CasePinned).send(t)
 	refused(t, err, attest.ClockRollback)
+	w.tpm.AK = stranger(t).AK
+	_, err = w.begin(t, attest.CaseActivation).send(t)
+	refused(t, err, attest.ClockRollback)
+	x := w.begin(t, attest.CaseActivation)
+	hide := func(_ *exchange, a *forge.Attest) { a.Signer, a.Clock.Firmware = a.Name, a.Clock.Firmware+7 }
+	quoting(hide)(t, x)
+	if _, err := x.send(t); err != nil {
+		t.Errorf("counters that another key hides cannot be compared: %v", err)
+	}
 	w.tpm = original
 	w.tpm.Reset()
 	if _, err := w.begin(t, attest.CasePinned).send(t); err != nil {

@@ -99,6 +99,8 @@ func TestRealClock(t *testing.T) {
 	restore()
 	_, err := m.attest(t, ak, ek)
 	refused(t, err, attest.ClockRollback)
+	_, err = m.attest(t, must[*tpmdevice.Key](t)(m.device.CreateAK(tpmdevice.RSA2048)), must[*tpmdevice.EK](t)(m.device.EK(tpmdevice.P256)))
+	refused(t, err, attest.ClockRollback) // another attestation key makes it no better
 }
 
 // TestRealThieves: one TPM cannot answer for another.

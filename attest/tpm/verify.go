@@ -181,14 +181,12 @@ func checkKey(key *area) error {
 }
 
 // checkClock holds the TPM's counters against those of the evidence before.
-// Resets and restarts are comparable only under one attestation key: for a key outside the
-// endorsement hierarchy the TPM adds to them a number of that key's own (Part 1, Section 36.7).
 func (p *proof) checkClock() error {
 	if !p.result.Clock.Safe {
 		p.result.Reasons = append(p.result.Reasons, attest.ClockUnsafe)
 	}
 	last := p.binding.Bond
-	if last == nil || last.AK != p.result.AK.SHA256 || !p.result.Fresh {
+	if last == nil || !p.counts(last) {
 		return nil
 	}
 	if now := p.result.Clock; now.Before(last.Clock) {
@@ -196,6 +194,19 @@ func (p *proof) checkClock() error {
 			last.Clock.Reset, last.Clock.Restart, last.Clock.Clock, now.Reset, now.Restart, now.Clock)
 	}
 	return nil
+}
+
+// counts reports whether the counters go on from those of the bond. For an
+// attestation key outside the endorsement hierarchy the TPM adds a number of that key's own to its
+// resets, restarts and firmware version (Part 1, Section 36.7). So they do under one key; and
+// under two, if they are in the open now, and the firmware is the one seen then: that would not be
+// so if it had been hidden.
+func (p *proof) counts(last *attest.Bond) bool {
+	if last.AK == p.result.AK.SHA256 {
+		return true
+	}
+	open := p.firmware()
+	return open != 0 && open == last.Clock.Firmware
 }
 
 // replay holds the event log against the quoted registers.
