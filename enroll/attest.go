@@ -158,6 +158,9 @@ func (e *Enroller) unattested(ctx context.Context, v *visit) error {
 	case required:
 		return attest.Refuse(attest.EvidenceRequired, "this profile issues nothing without evidence of a TPM")
 	}
+	if v.bond != nil { // the key that was certified then: it cannot have left its TPM since
+		v.attested.Key = attest.CertifiedKey{Resident: true, Fixed: true}
+	}
 	return nil
 }
 

@@ -441,6 +441,10 @@ func TestOneTPMOneDevice(t *testing.T) {
 	if life := issued.NotAfter.Sub(issued.NotBefore); life > 4*time.Hour+time.Minute {
 		t.Errorf("the certificate lives for %s", life)
 	}
+	renewed := renewWithoutEvidence(t, h, first, issued)
+	if life := renewed.NotAfter.Sub(renewed.NotBefore); life > 4*time.Hour+time.Minute || len(renewed.Policies) != 2 {
+		t.Errorf("renewed without evidence, the certificate lives for %s and says %v", life, renewed.Policies)
+	}
 	status, answer = ask(t, h, "/attestation/attest", introduce(t, first)) // known by its bond alone
 	if status != 200 {
 		t.Fatalf("%d %v", status, answer)
@@ -454,4 +458,25 @@ func TestOneTPMOneDevice(t *testing.T) {
 	if status, answer = ask(t, h, "/attestation/attest", introduce(t, second)); status != 200 {
 		t.Errorf("after the bond was lifted: %d %v", status, answer)
 	}
+}
+
+// renewWithoutEvidence renews over the key that the TPM has certified before.
+func renewWithoutEvidence(t testing.TB, h *housetest.House, f *forge.TPM, old *x509.Certificate) *x509.Certificate {
+	t.Helper()
+	client := h.EST("", "")
+	client.Certificate = &tls.Certificate{Certificate: [][]byte{old.Raw}, PrivateKey: f.Key.Private}
+	session, err := client.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	csr, err := (&estclient.Request{Key: f.Key.Private}).DER()
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewed, err := session.Reenroll(t.Context(), csr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return renewed
 }
