@@ -163,10 +163,11 @@ func (d *desk) bind(p *proof, device *deviceRow) {
 
 // joined is what a bond becomes with another proof of the same TPM. The one
 // quoted later says how the device is: proofs that were checked side by side
-// may arrive in any order, and the TPM's clock must not go back for that.
+// may arrive in any order, and the TPM's clock must not go back for that. Under
+// another attestation key a TPM may count from elsewhere, so there the order of arrival counts.
 func joined(standing, next *attest.Bond) attest.Bond {
 	late, early := *next, standing
-	if next.Clock.Before(standing.Clock) {
+	if next.AK == standing.AK && next.Clock.Before(standing.Clock) {
 		late, early = *standing, next
 	}
 	if late.EK == "" {

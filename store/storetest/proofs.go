@@ -249,6 +249,10 @@ func testBondJoins(t *testing.T, place Place) {
 	}
 	latest.Affirmed = at(attest.Clock{Reset: 1, Restart: 9, Clock: 99}, func(b *attest.Bond) { b.Affirmed = Now.Add(time.Hour).Truncate(time.Millisecond) }).Affirmed
 	wantBond(t, db, latest)
+	other := at(attest.Clock{Reset: 1, Restart: 0, Clock: 1}, func(b *attest.Bond) { b.AK = NewTPM().AK })
+	if got, err := db.Bond(t.Context(), id); err != nil || got.AK != other.AK || got.Clock != other.Clock {
+		t.Errorf("after another attestation key of the same TPM: %+v, %v", got, err)
+	}
 }
 
 func testEvidence(t *testing.T, place Place) {
