@@ -18,6 +18,10 @@ type Point struct {
 	Warden   Warden                               // carries out quarantines; nil: none can be, and an answer that asks for one is a plain deny
 	Deadline time.Duration                        // longest evaluation; 0 means DefaultDeadline
 	Observe  func(Action, Verdict, time.Duration) // told of each decision, for metrics; may be nil
+
+	// Uphold is asked when rules deny, and says why this request is allowed all the same: a guard
+	// rail that keeps bad rules from locking everybody out. It may be nil.
+	Uphold func(*Request) (why Reason, allowed bool)
 }
 
 // DefaultDeadline bounds one evaluation.
@@ -41,7 +45,7 @@ func Decide(ctx context.Context, p *Point, r Request) (*Decision, error) {
 	document := r.input()
 	d := &Decision{id: audit.NewID(r.At), request: r, input: audit.AppendCanonical(nil, document)}
 	start := time.Now()
-	d.answer = p.evaluate(ctx, r.Action, document)
+	d.answer = p.upheld(&r, p.evaluate(ctx, r.Action, document))
 	if p.Observe != nil {
 		p.Observe(r.Action, d.answer.Verdict, time.Since(start))
 	}
@@ -90,7 +94,7 @@ func (r *Request) byItsDevice() bool {
 // actions a hold is a deny.
 func (a Action) holds() bool { return a == IssueCertificate || a == RenewCertificate }
 
-// evaluate turns everything but a clear answer into a deny.
+// evaluate asks the engine within the deadline.
 func (p *Point) evaluate(ctx context.Context, a Action, document map[string]any) Answer {
 	if !a.Known() {
 		return denial("", "unknown_action", fmt.Sprintf("no action is called %q", a))
@@ -101,7 +105,11 @@ func (p *Point) evaluate(ctx context.Context, a Action, document map[string]any)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	answer, err := p.Engine.Evaluate(ctx, document)
+	return orDeny(p.Engine.Evaluate(ctx, document))
+}
+
+// orDeny turns everything but a clear answer into a deny.
+func orDeny(answer Answer, err error) Answer {
 	if err != nil {
 		return denial(answer.Policy, "policy_error", "the policy gave no answer: "+err.Error())
 	}
