@@ -70,7 +70,7 @@ func decodeBody(raw []byte) ([]byte, error) {
 		}
 		text = inner
 	}
-	if bytes.ContainsAny(text, " \t") { // line ends are the decoder's to skip
+	if bytes.IndexByte(text, ' ') >= 0 || bytes.IndexByte(text, '\t') >= 0 { // line ends are the decoder's to skip
 		text = bytes.Join(bytes.Fields(text), nil)
 	}
 	if len(bytes.TrimSpace(text)) == 0 {

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +27,9 @@ type machine struct {
 	log   []byte
 	pcrs  map[int][]byte // of the SHA-256 bank, after that boot
 	maker *forge.Authority
+
+	primes []*big.Int // of the endorsement keys, see endorsementKey
+	pairs  int        // how many pairs of them are given out
 }
 
 // attestedDevice is one device with a TPM in software.
@@ -67,13 +73,54 @@ func newMachine(ctx context.Context) (*machine, error) {
 	return m, err
 }
 
-// devices makes devices first+1 … first+n. Their endorsement keys are P-256: an
-// RSA key takes too long to make, and costs the server less.
+// endorsementKey makes the next RSA-2048 key, as TPMs have one. Making thousands
+// takes too long, so each is another pair out of a few hundred primes. Keys that
+// share a prime protect nothing, and here there is nothing to protect.
+func (m *machine) endorsementKey() (*rsa.PrivateKey, error) {
+	for second := 1; ; second++ {
+		for second >= len(m.primes) {
+			p, err := rand.Prime(rand.Reader, 1024)
+			if err != nil {
+				return nil, err
+			}
+			m.primes = append(m.primes, p)
+		}
+		if taken := second * (second - 1) / 2; m.pairs < taken+second {
+			first := m.pairs - taken
+			m.pairs++
+			if key, ok := keyOf(m.primes[first], m.primes[second]); ok {
+				return key, nil
+			}
+			second-- // a pair that makes no key: the next one
+		}
+	}
+}
+
+// keyOf is the RSA key of two primes, unless 65537 divides what it must not.
+func keyOf(p, q *big.Int) (*rsa.PrivateKey, bool) {
+	one := big.NewInt(1)
+	phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+	key := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: new(big.Int).Mul(p, q), E: 65537}, Primes: []*big.Int{p, q}}
+	if key.D = new(big.Int).ModInverse(big.NewInt(65537), phi); key.D == nil || key.N.BitLen() != 2048 {
+		return nil, false
+	}
+	key.Precompute()
+	return key, true
+}
+
+// devices makes devices first+1 … first+n.
 func (m *machine) devices(first, n int) ([]*attestedDevice, error) {
 	out := make([]*attestedDevice, n)
 	for i := range out {
 		t, err := forge.New("p256", "p256", "p256")
 		if err != nil {
+			return nil, err
+		}
+		ek, err := m.endorsementKey()
+		if err != nil {
+			return nil, err
+		}
+		if t.EK, err = forge.Hold(ek, forge.Endorsement); err != nil {
 			return nil, err
 		}
 		for pcr, value := range m.pcrs {
