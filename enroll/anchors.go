@@ -7,11 +7,11 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/attest/idevid"
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/policy"
 )
@@ -104,58 +104,11 @@ func (a *Anchors) Remove(ctx context.Context, p policy.Permit, id, profile strin
 }
 
 // verify checks that a factory certificate chains to an anchor of the profile,
-// now, and returns that anchor's id. Extended key usage is not looked at:
-// IEEE 802.1AR, Section 8.10 does not ask for any.
-func (a *Anchors) verify(ctx context.Context, profile string, chain []*x509.Certificate, at time.Time) (string, error) {
-	leaf := chain[0]
-	if err := checkValidity(leaf.NotBefore, leaf.NotAfter, at); err != nil {
-		return "", err
-	}
-	if leaf.IsCA {
-		return "", fault.New(fault.Denied, "certificate_is_ca", "the client certificate is a certificate authority's, not a device's")
-	}
+// now, and returns what it claims.
+func (a *Anchors) verify(ctx context.Context, profile string, chain []*x509.Certificate, at time.Time) (idevid.Claims, error) {
 	trusted, err := a.trusted(ctx, vouching{profile, IDevID}, at)
 	if err != nil {
-		return "", err
+		return idevid.Claims{}, err
 	}
-	intermediates := x509.NewCertPool()
-	for _, c := range chain[1:] {
-		if trusted.ids[string(c.Raw)] == "" { // else the same signature would be checked twice
-			intermediates.AddCert(c)
-		}
-	}
-	verified, err := withoutHandled(leaf).Verify(x509.VerifyOptions{
-		Roots: trusted.pool, Intermediates: intermediates, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
-	if err != nil {
-		return "", untrusted(err)
-	}
-	top := verified[0][len(verified[0])-1]
-	return trusted.ids[string(top.Raw)], nil
-}
-
-func untrusted(err error) error {
-	var invalid x509.CertificateInvalidError
-	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
-		return fault.Wrap(fault.Denied, "certificate_expired", "a certificate in the client's chain has expired or is not valid yet", err)
-	}
-	return fault.Wrap(fault.Unauthenticated, "certificate_untrusted",
-		"the client certificate is neither one of ours nor does it chain to a trust anchor of this profile", err)
-}
-
-// withoutHandled returns leaf as crypto/x509 verifies it. A critical subject
-// alternative name that holds only kinds Go does not know (hardwareModuleName,
-// directoryName) counts as unhandled there; we do not rely on it at all.
-func withoutHandled(leaf *x509.Certificate) *x509.Certificate {
-	if len(leaf.UnhandledCriticalExtensions) == 0 {
-		return leaf
-	}
-	c := *leaf
-	c.UnhandledCriticalExtensions = nil
-	for _, oid := range leaf.UnhandledCriticalExtensions {
-		if oid.String() != "2.5.29.17" {
-			c.UnhandledCriticalExtensions = append(c.UnhandledCriticalExtensions, oid)
-		}
-	}
-	return &c
+	return trusted.factories.Verify(chain, at)
 }

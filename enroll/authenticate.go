@@ -2,9 +2,9 @@ package enroll
 
 import (
 	"context"
-	"crypto/x509"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/attest/idevid"
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
@@ -25,12 +25,11 @@ const (
 type caller struct {
 	Device      string // id in the register, or the name a factory certificate gives
 	Method      method
-	Token       string            // id of the token (byToken)
-	Anchor      string            // id of the anchor (byIDevID)
-	IDevID      *x509.Certificate // the factory certificate (byIDevID)
-	Certificate *ca.Certificate   // the certificate of ours, Parsed set (byCertificate)
-	EK          string            // SHA-256 of the TPM's endorsement key, lower-case hex (byActivation)
-	found       *fleet.Device     // the register's entry, where finding out who asks has read it already
+	Token       string          // id of the token (byToken)
+	Factory     idevid.Claims   // of the factory certificate (byIDevID)
+	Certificate *ca.Certificate // the certificate of ours, Parsed set (byCertificate)
+	EK          string          // SHA-256 of the TPM's endorsement key, lower-case hex (byActivation)
+	found       *fleet.Device   // the register's entry, where finding out who asks has read it already
 }
 
 func (c *caller) describe() policy.Properties {
@@ -39,7 +38,10 @@ func (c *caller) describe() policy.Properties {
 	case byToken:
 		p["token"] = c.Token
 	case byIDevID:
-		p["anchor"] = c.Anchor
+		p["anchor"] = c.Factory.Anchor
+		if m := c.Factory.Module; m.Type != "" {
+			p["hardware_module"] = map[string]any{"type": m.Type, "serial": m.Serial}
+		}
 	case byCertificate:
 		p["serial"] = c.Certificate.Serial
 	case byActivation:
@@ -137,26 +139,18 @@ func (e *Enroller) byCertificate(v *visit, own *ca.Certificate) (caller, error) 
 // profile. It names the device by its subject serialNumber, or by its CN where
 // there is none; the register knows it by that id or serial.
 func (e *Enroller) byIDevID(ctx context.Context, v *visit) (caller, error) {
-	leaf := v.Proof.Chain[0]
-	anchor, err := e.Anchors.verify(ctx, v.profile.Name, v.Proof.Chain, v.at)
+	claims, err := e.Anchors.verify(ctx, v.profile.Name, v.Proof.Chain, v.at)
 	if err != nil {
 		return caller{}, err
 	}
-	name := leaf.Subject.SerialNumber
-	if name == "" {
-		name = leaf.Subject.CommonName
-	}
-	if name == "" {
-		return caller{}, fault.New(fault.Denied, "idevid_nameless", "the factory certificate names no device: its subject has neither serialNumber nor CN")
-	}
-	c := caller{Device: name, Method: byIDevID, Anchor: anchor, IDevID: leaf}
-	device, err := e.Register.Find(ctx, name)
+	c := caller{Device: claims.Name, Method: byIDevID, Factory: claims}
+	device, err := e.Register.Find(ctx, claims.Name)
 	switch {
 	case err == nil:
 		c.Device, c.found = device.ID, &device
 	case !fault.Is(err, fault.NotFound):
 		return caller{}, err
-	case fleet.CheckID(name) != nil:
+	case fleet.CheckID(claims.Name) != nil:
 		return caller{}, fault.New(fault.Denied, "device_unknown", "the device is not in the register, and the name in its factory certificate cannot be a device id")
 	}
 	return c, nil

@@ -82,7 +82,7 @@ func algorithm(t ca.KeyType) string {
 func (v *visit) describeDevice() policy.Properties {
 	if !v.known {
 		p := policy.Properties{"known": false}
-		if leaf := v.caller.IDevID; leaf != nil {
+		if leaf := v.caller.Factory.Certificate; leaf != nil {
 			p["idevid"] = map[string]any{"issuer": leaf.Issuer.String(), "subject": leaf.Subject.String()}
 		}
 		return p

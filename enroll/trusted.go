@@ -6,16 +6,16 @@ import (
 	"crypto/x509"
 	"fmt"
 	"time"
+
+	"github.com/hallmark-pki/hallmark/attest/idevid"
 )
 
 // trusted is what one profile trusts to vouch for one kind of thing, ready to
 // verify with, as the store had it at one moment.
 type trusted struct {
-	read     time.Time
-	list     []*x509.Certificate
-	pool     *x509.CertPool    // of them
-	ids      map[string]string // anchor's DER → its id
-	subjects map[string]bool   // the anchors' subjects, DER
+	read      time.Time
+	list      []*x509.Certificate
+	factories *idevid.Anchors // made of the list
 }
 
 // vouching says whose anchors are meant.
@@ -51,16 +51,15 @@ func (a *Anchors) trusted(ctx context.Context, of vouching, at time.Time) (*trus
 	if err != nil {
 		return nil, err
 	}
-	t := &trusted{read: at, pool: x509.NewCertPool(), ids: map[string]string{}, subjects: map[string]bool{}}
+	t := &trusted{read: at}
 	for i := range anchors {
 		c, err := x509.ParseCertificate(anchors[i].DER)
 		if err != nil {
 			return nil, fmt.Errorf("reading anchor %s: %w", anchors[i].ID, err)
 		}
 		t.list = append(t.list, c)
-		t.pool.AddCert(c)
-		t.ids[string(c.Raw)], t.subjects[string(c.RawSubject)] = anchors[i].ID, true
 	}
+	t.factories = idevid.Trust(t.list)
 	a.keep(of, t, changes)
 	return t, nil
 }
@@ -94,5 +93,5 @@ func (a *Anchors) named(ctx context.Context, profile string, leaf *x509.Certific
 		}
 	}
 	t, err := a.trusted(ctx, vouching{profile, IDevID}, at)
-	return err == nil && t.subjects[string(leaf.RawIssuer)], err
+	return err == nil && t.factories.Named(leaf), err
 }

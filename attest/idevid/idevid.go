@@ -17,11 +17,10 @@ import (
 
 // Claims is what a factory certificate says, after its chain was verified. Its zero value claims nothing.
 type Claims struct {
-	Name    string // of the device: the subject's serialNumber (IEEE 802.1AR-2018, Section 8.6), or its CN where there is none
-	Subject string // as RFC 4514 writes it
-	Issuer  string // likewise
-	Anchor  string // SHA-256 of the anchor that the chain leads to, lower-case hex
-	Module  Module // hardwareModuleName; zero if there is none
+	Name        string            // of the device: the subject's serialNumber (IEEE 802.1AR-2018, Section 8.6), or its CN where there is none
+	Module      Module            // hardwareModuleName; zero if there is none
+	Anchor      string            // SHA-256 of the anchor that the chain leads to, lower-case hex
+	Certificate *x509.Certificate // that says so
 }
 
 // Module is a hardwareModuleName (RFC 4108, Section 5).
@@ -74,7 +73,7 @@ func (a *Anchors) Verify(chain []*x509.Certificate, at time.Time) (Claims, error
 		return Claims{}, untrusted(err)
 	}
 	top := verified[0][len(verified[0])-1]
-	c := Claims{Name: leaf.Subject.SerialNumber, Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(), Anchor: a.ids[string(top.Raw)], Module: moduleIn(leaf)}
+	c := Claims{Name: leaf.Subject.SerialNumber, Module: moduleIn(leaf), Anchor: a.ids[string(top.Raw)], Certificate: leaf}
 	if c.Name == "" {
 		c.Name = leaf.Subject.CommonName
 	}
