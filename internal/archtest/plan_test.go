@@ -65,7 +65,7 @@ var plan = map[string]room{
 	"attest/corim": {level: 3, imports: map[string]string{
 		"attest": "reads and writes its baselines", "internal/fault": faults}},
 	"attest/idevid": {level: 3, imports: map[string]string{
-		"attest": "its evidence is of this kind", "internal/fault": faults}},
+		"internal/fault": faults}},
 
 	"ca": {level: 3, imports: map[string]string{
 		"attest": "what was proven of a key stands in its certificate",
