@@ -171,3 +171,14 @@ func FuzzHardwareModule(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkVerify(b *testing.B) {
+	f := newFactory(b)
+	trust, chain := Trust([]*x509.Certificate{f.authority}), f.device(none)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := trust.Verify(chain, noon); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
