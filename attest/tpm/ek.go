@@ -41,24 +41,19 @@ func readEK(certs [][]byte, public crypto.PublicKey) (*x509.Certificate, names, 
 	if !sameKey(key, public) {
 		return nil, names{}, attest.Refuse(attest.EKMismatch, "the endorsement key certificate is of another key than the endorsement key sent with it")
 	}
-	if err := checkEKCertificate(leaf, key, &n); err != nil {
+	if err := checkEKCertificate(leaf, key); err != nil {
 		return nil, names{}, err
 	}
 	return leaf, n, nil
 }
 
-// checkEKCertificate refuses what is not the certificate of an endorsement key. The TCG EK
-// Credential Profile asks for the extended key usage tcg-kp-EKCertificate. Makers left
-// the extension out of early certificates: such a one is taken for what it is if it names a TPM in full,
-// which an authority writes into nothing else; one with other usages never is.
-func checkEKCertificate(leaf *x509.Certificate, key crypto.PublicKey, n *names) error {
+// checkEKCertificate refuses what is meant for something else than an endorsement key.
+func checkEKCertificate(leaf *x509.Certificate, key crypto.PublicKey) error {
 	switch {
 	case leaf.BasicConstraintsValid && leaf.IsCA:
 		return attest.Refuse(attest.MalformedEvidence, "the certificate sent with the endorsement key is an authority's; send the key's own certificate first")
 	case hasEKU(leaf) && !slices.ContainsFunc(leaf.UnknownExtKeyUsage, oidEKCertificate.Equal):
 		return attest.Refuse(attest.MalformedEvidence, "the certificate is not one of an endorsement key: its extended key usage lacks 2.23.133.8.1")
-	case !hasEKU(leaf) && !n.ofTPM():
-		return attest.Refuse(attest.MalformedEvidence, "the certificate is not one of an endorsement key: it has neither the extended key usage 2.23.133.8.1 nor the names of a TPM")
 	}
 	return checkEKUsage(leaf, key)
 }
@@ -75,6 +70,12 @@ func checkEKUsage(leaf *x509.Certificate, key crypto.PublicKey) error {
 	}
 	return nil
 }
+
+// saysEK reports whether a certificate is meant for an endorsement key. The TCG
+// EK Credential Profile asks for the extended key usage tcg-kp-EKCertificate. Early certificates lack it:
+// such a one is taken for what it is if it names a TPM in full, which an authority writes into nothing else.
+// One that does neither (Google issues such) may be any certificate, and a person has to look.
+func saysEK(leaf *x509.Certificate, n *names) bool { return hasEKU(leaf) || n.ofTPM() }
 
 func hasEKU(c *x509.Certificate) bool {
 	return slices.ContainsFunc(c.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidExtKeyUsage) })

@@ -78,7 +78,7 @@ func (t *Trust) EK(ctx context.Context, profile string, public crypto.PublicKey,
 	ek.Certificate = digestOf(leaf.Raw)
 	var reasons []attest.Reason
 	var why *unvouched
-	top, err := t.chain(ctx, profile, ekAnchors, leaf, certs[1:], at)
+	top, err := t.endorser(ctx, profile, leaf, &n, certs[1:], at)
 	switch {
 	case err == nil:
 		ek.Trusted, ek.Anchor = true, digestOf(top.Raw)
@@ -91,6 +91,14 @@ func (t *Trust) EK(ctx context.Context, profile string, public crypto.PublicKey,
 		return attest.EndorsementKey{}, nil, nil, err
 	}
 	return ek, reasons, t.Advisories(ek, 0), nil
+}
+
+// endorser finds the root that vouches for an endorsement key; its errors are those of chain.
+func (t *Trust) endorser(ctx context.Context, profile string, leaf *x509.Certificate, n *names, sent [][]byte, at time.Time) (*x509.Certificate, error) {
+	if !saysEK(leaf, n) {
+		return nil, &unvouched{says: "it does not say that it is one of an endorsement key: neither the extended key usage 2.23.133.8.1 nor the names of a TPM are in it"}
+	}
+	return t.chain(ctx, profile, ekAnchors, leaf, sent, at)
 }
 
 // Revoked refuses (ek_revoked, ak_revoked) a TPM whose endorsement key or

@@ -322,7 +322,6 @@ func TestWhatIsNoEndorsementKeyCertificate(t *testing.T) {
 		"any extended key usage": {public, [][]byte{s.ek(public, func(c *x509.Certificate) {
 			c.UnknownExtKeyUsage, c.ExtKeyUsage = nil, []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
 		})}, "malformed_evidence"},
-		"no usage and no names": {public, [][]byte{s.ek(public, func(c *x509.Certificate) { c.UnknownExtKeyUsage, c.ExtraExtensions = nil, nil })}, "malformed_evidence"},
 		"wrong key usage":       {public, [][]byte{s.ek(public, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature })}, "malformed_evidence"},
 		"ECC key usage for RSA": {public, [][]byte{s.ek(public, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement })}, "malformed_evidence"},
 		"an authority":          {public, [][]byte{s.ek(public, func(c *x509.Certificate) { c.IsCA = true })}, "malformed_evidence"},
@@ -349,6 +348,7 @@ func TestAChainThatProvesNothing(t *testing.T) {
 		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}})
 	})
 	old := s.ek(public, func(c *x509.Certificate) { c.NotAfter = noon.AddDate(0, 0, -1) })
+	bare := s.ek(public, func(c *x509.Certificate) { c.UnknownExtKeyUsage, c.ExtraExtensions = nil, nil })
 	tampered := bytes.Clone(leaf)
 	tampered[len(tampered)-1] ^= 1
 	for name, c := range map[string]struct {
@@ -363,6 +363,7 @@ func TestAChainThatProvesNothing(t *testing.T) {
 		"expired authority":        {s.root, [][]byte{leaf, expired.Raw}, "has expired"},
 		"expired leaf":             {s.root, [][]byte{old, s.intermediate.Raw}, "not now"},
 		"unknown critical":         {s.root, [][]byte{strange, s.intermediate.Raw}, "critical extension"},
+		"no usage and no names":    {s.root, [][]byte{bare, s.intermediate.Raw}, "does not say that it is one of an endorsement key"},
 		"tampered":                 {s.root, [][]byte{tampered, s.intermediate.Raw}, "no authority that is trusted"},
 	} {
 		trust := trusting(ekAnchors, c.root)
@@ -377,7 +378,7 @@ func TestAChainThatProvesNothing(t *testing.T) {
 		if ek, _, _, err := warm.EK(t.Context(), "factory", public, [][]byte{leaf, s.intermediate.Raw}, noon); err != nil || !ek.Trusted {
 			t.Fatal(name, ek, err)
 		}
-		if name == "expired leaf" || name == "unknown critical" || name == "tampered" {
+		if name == "expired leaf" || name == "unknown critical" || name == "no usage and no names" || name == "tampered" {
 			if ek, _, _, _ := warm.EK(t.Context(), "factory", public, c.certs, noon); ek.Trusted {
 				t.Errorf("%s: trusted through a known authority", name)
 			}

@@ -28,7 +28,7 @@ func FuzzCertificate(f *testing.F) {
 		}
 		n, err := readNames(c)
 		if err == nil {
-			_ = checkEKCertificate(c, key, &n)
+			_, _ = checkEKCertificate(c, key), saysEK(c, &n)
 			_, _ = endorsementKeyIn(n.uris)
 		}
 		_ = checkAKCertificate(c)
