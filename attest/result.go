@@ -53,7 +53,7 @@ type Result struct {
 	Fresh       bool     // a statement carries this exchange's nonce
 	Reasons     []Reason // claims short of a refusal: ek_untrusted, clock_unsafe …
 	Advisories  []Advisory
-	Evidence    [32]byte // SHA-256 of the AttestationBundle's DER
+	Evidence    [32]byte // SHA-256 of the AttestationBundle's DER; in the record, of what is kept of it (see Evidence.Keep)
 	EventLog    [32]byte // SHA-256 of the event log as it came out of its wrapping; zero if none was sent
 	AppraisedAt time.Time
 }
