@@ -83,7 +83,7 @@ func Found(f Founding) (*Founded, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.Admin, err = operators.Certify(f.Admin, f.AdminKey, f.Now); err != nil {
+	if h.Admin, err = operators.Certify(f.Admin, f.AdminKey, operatorLife, f.Now); err != nil {
 		return nil, err
 	}
 	h.Events = []audit.Event{

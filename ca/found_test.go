@@ -138,7 +138,7 @@ func TestOperators(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	forged, err := crooks.Certify("admin", thief.Public(), noon)
+	forged, err := crooks.Certify("admin", thief.Public(), time.Hour, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestOperators(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "a\nb", strings.Repeat("x", 65)} {
-		_, err := operators.Certify(name, thief.Public(), noon)
+		_, err := operators.Certify(name, thief.Public(), time.Hour, noon)
 		refused(t, err, fault.Malformed, "bad_name")
 	}
 	if _, err := ca.NewOperators(h.OperatorCA, thief); err == nil {
@@ -164,7 +164,7 @@ func TestOperators(t *testing.T) {
 	}
 	if watcher, err := ca.NewOperators(h.OperatorCA, nil); err != nil {
 		t.Error(err)
-	} else if _, err := watcher.Certify("x", thief.Public(), noon); err == nil {
+	} else if _, err := watcher.Certify("x", thief.Public(), time.Hour, noon); err == nil {
 		t.Error("certified without a key")
 	}
 }

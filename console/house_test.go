@@ -209,7 +209,7 @@ func credential(key crypto.Signer, chain ...*x509.Certificate) *tls.Certificate 
 // certified is a proper operator of that name.
 func (h *house) certified(name string) *tls.Certificate {
 	key := newKey(h.t)
-	cert, err := h.operators.Certify(name, key.Public(), time.Now())
+	cert, err := h.operators.Certify(name, key.Public(), time.Hour, time.Now())
 	check(h.t, err)
 	return credential(key, cert)
 }

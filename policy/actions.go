@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // Action is one thing that can be asked, as noun.verb. The list below is
 // closed: Decide refuses any other name.
 type Action string
@@ -62,12 +64,16 @@ const (
 	ActivatePolicy Action = "policy.activate" // to shadow, to a share, or whole
 	RollbackPolicy Action = "policy.rollback" // to an earlier revision
 
-	AddOperator    Action = "operator.add"
-	ListOperators  Action = "operator.list"
-	ShowOperator   Action = "operator.show"
-	RemoveOperator Action = "operator.remove"
-	RenewOperator  Action = "operator.renew"  // another certificate for the one held
-	RevokeOperator Action = "operator.revoke" // a certificate
+	AddOperator     Action = "operator.add"
+	ListOperators   Action = "operator.list"
+	ShowOperator    Action = "operator.show"
+	AssignOperator  Action = "operator.assign" // other roles
+	SuspendOperator Action = "operator.suspend"
+	ResumeOperator  Action = "operator.resume"
+	RemoveOperator  Action = "operator.remove"
+	CertifyOperator Action = "operator.certify" // another certificate for somebody who lost theirs
+	RenewOperator   Action = "operator.renew"   // another certificate for the one held
+	RevokeOperator  Action = "operator.revoke"  // one certificate, or all
 
 	SealBreakglass Action = "breakglass.seal"
 	OpenBreakglass Action = "breakglass.open"
@@ -91,7 +97,8 @@ var actions = map[Action]struct{ reads bool }{
 	ListDecisions: {reads: true}, ShowDecision: {reads: true},
 	ShowPolicy: {reads: true}, ListPolicies: {reads: true}, PolicyHistory: {reads: true}, ExplainPolicy: {reads: true},
 	ProposePolicy: {}, ReplayPolicy: {}, ApprovePolicy: {}, RejectPolicy: {}, WithdrawPolicy: {}, ActivatePolicy: {}, RollbackPolicy: {},
-	AddOperator: {}, ListOperators: {reads: true}, ShowOperator: {reads: true}, RemoveOperator: {}, RenewOperator: {}, RevokeOperator: {},
+	AddOperator: {}, ListOperators: {reads: true}, ShowOperator: {reads: true}, AssignOperator: {}, SuspendOperator: {}, ResumeOperator: {},
+	RemoveOperator: {}, CertifyOperator: {}, RenewOperator: {}, RevokeOperator: {},
 	SealBreakglass: {}, OpenBreakglass: {},
 	ReadRecord: {reads: true}, CreateBackup: {reads: true},
 }
@@ -101,3 +108,17 @@ func (a Action) Known() bool { _, ok := actions[a]; return ok }
 
 // Reads reports whether a changes nothing.
 func (a Action) Reads() bool { return actions[a].reads }
+
+// OperatorActions returns the actions that people ask, in alphabetical order: all but those of devices.
+func OperatorActions() []Action {
+	var all []Action
+	for a := range actions {
+		switch a {
+		case IssueCertificate, RenewCertificate, AttestDevice, CertifyAK:
+		default:
+			all = append(all, a)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
