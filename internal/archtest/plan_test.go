@@ -54,6 +54,10 @@ var plan = map[string]room{
 
 	"policy/rego": {level: 2, imports: map[string]string{
 		"policy": "implements its Engine"}},
+	"policy/release": {level: 3, imports: map[string]string{
+		"policy": permit, "policy/rego": "checks and loads what is proposed", "audit": leaf, "internal/fault": faults}},
+	"operators": {level: 2, imports: map[string]string{
+		"policy": permit, "audit": leaf, "internal/fault": faults}},
 	"fleet": {level: 2, imports: map[string]string{
 		"policy": permit, "audit": leaf, "internal/fault": faults}},
 
@@ -85,21 +89,22 @@ var plan = map[string]room{
 		"enroll": "turns the protocol into an enroll.AKRequest", "attest/tpm": "how an attestation key is introduced",
 		"internal/fault": "translates errors at the door", "internal/limit": refusals}},
 	"console": {level: 5, imports: map[string]string{
-		"attest": "operators manage baselines and lift bonds",
-		"enroll": "operators manage tokens, anchors and held requests", "ca": "operators look at certificates",
+		"attest":    "operators manage baselines and lift bonds",
+		"operators": "knows its callers by the register, and they manage it",
+		"enroll":    "operators manage tokens, anchors and held requests", "ca": "operators look at certificates",
 		"fleet": "operators manage devices", "policy": "asks for every Permit",
 		"audit": "serves the record", "internal/fault": "translates errors at the door", "internal/limit": refusals}},
 	"store": {level: 5, imports: map[string]string{
 		"ca": "implements its Store", "enroll": "implements its stores", "fleet": "implements its Store",
-		"attest": "implements its stores", "policy": "implements its Warden",
+		"attest": "implements its stores", "operators": "implements its stores", "policy": "implements its Warden", "policy/release": "implements its stores",
 		"audit": "implements its Store and Journal", "internal/fault": faults}},
 	"store/storetest": {level: 6, imports: map[string]string{
-		"store": "the suite is about it", "attest": "facts to store", "ca": "facts to store", "enroll": "facts to store", "fleet": "facts to store",
+		"store": "the suite is about it", "attest": "facts to store", "operators": "facts to store", "ca": "facts to store", "enroll": "facts to store", "fleet": "facts to store",
 		"policy": "facts are canonical as policy writes them", "audit": "facts to store", "internal/fault": "tells errors apart"}},
 
 	"cmd/hallmark": {level: 7, imports: map[string]string{
 		"enroll/est": "mounts the door", "enroll/akca": "mounts the door", "console": "mounts the door", "store": "opens the database",
-		"enroll": "builds the room", "ca": "builds the room", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
+		"enroll": "builds the room", "operators": "builds the room; cuts break-glass keys in two", "ca": "builds the room", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
 		"policy": "builds the enforcement point", "policy/rego": "loads the rules",
 		"attest": "builds the rooms of evidence", "attest/tpm": "opens what the operator keeps on file about TPMs",
 		"attest/corim": "takes and writes baselines as others exchange them", "internal/fault": "tells what is not there from what failed",
