@@ -25,6 +25,7 @@ import (
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/fleet"
+	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
 )
 
@@ -43,6 +44,9 @@ var (
 	_ attest.BaselineStore = (*DB)(nil)
 	_ enroll.NonceStore    = (*DB)(nil)
 	_ policy.Warden        = (*DB)(nil)
+	_ operators.Store      = (*DB)(nil)
+	_ operators.Roster     = (*DB)(nil)
+	_ operators.SealStore  = (*DB)(nil)
 )
 
 // Config says which database to open. Exactly one of Path and URL is set.
