@@ -2,6 +2,9 @@
 # asks: forged, stale and foreign evidence never comes here, nor does a boot that
 # an active baseline does not allow. What is left to judge stands in
 # input.context.attestation, and what the device proved before in input.context.bond.
+#
+# Most devices have no TPM. Where a rule begins with the bare name of what it is
+# about, the evaluator passes it over without a look inside where that is missing.
 package hallmark
 
 # A device in service shows its state between renewals, with the certificate it holds.
@@ -30,6 +33,7 @@ hold contains {"code": "ek_untrusted", "detail": detail} if {
 
 # What a maker's advisory condemns is refused. What it only warns of is in the record.
 deny contains {"code": "advisory", "detail": detail} if {
+	input.context.attestation.advisories
 	some advisory in input.context.attestation.advisories
 	advisory.action == "deny"
 	detail := sprintf("advisory %s is against this TPM: %s", [advisory.id, advisory.text])
@@ -44,6 +48,7 @@ deny contains {"code": "contraindicated", "detail": detail} if {
 # settings.on_boot_change says what a difference means: quarantine (also where
 # nothing is said, or something unknown), deny, or allow.
 deny contains {"code": "baseline_mismatch", "detail": detail} if {
+	input.context.attestation.boot.changed
 	boot_changed
 	detail := sprintf("PCR %s changed since this device was accepted last; compare: hallmark attestation show %s", [
 		concat(", ", [sprintf("%d", [pcr]) | some pcr in input.context.attestation.boot.changed]),
@@ -63,17 +68,16 @@ boot_changed if {
 
 # Until the device has once booted what a baseline affirms, its certificates
 # live no longer than settings.unaffirmed_lifetime; "" leaves them their profile's.
-lifetimes contains lifetime if {
-	in_tpm
+lifetimes contains unaffirmed if input.context.attestation.key.tpm_resident
+
+lifetimes contains unaffirmed if input.context.bond.last
+
+unaffirmed := lifetime if {
 	not input.context.attestation.verdict == "affirming"
 	not input.context.bond.affirmed
 	lifetime := object.get(data.settings, "unaffirmed_lifetime", "4h")
 	lifetime != ""
 }
-
-in_tpm if input.context.attestation.key.tpm_resident
-
-in_tpm if input.context.bond.last
 
 # A renewal without fresh evidence stands on evidence no older than
 # settings.max_attestation_age, if that is set.

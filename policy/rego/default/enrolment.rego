@@ -23,7 +23,10 @@ allow if {
 # admit puts it into the register; without one the server would refuse it.
 allow if admitted
 
-terms.obligations := [{"type": "admit"}] if admitted
+terms.obligations := [{"type": "admit"}] if {
+	input.resource.properties.known == false
+	admitted
+}
 
 admitted if {
 	input.action.name == "certificate.issue"
@@ -51,8 +54,9 @@ hold contains {"code": "needs_approval", "detail": detail} if {
 
 free_of_approval if {
 	profile := input.action.properties.profile
-	is_array(data.settings.hold_profiles)
-	not profile in data.settings.hold_profiles
+	held := data.settings.hold_profiles
+	is_array(held)
+	not profile in held
 }
 
 # What is denied says what to do about it.

@@ -15,17 +15,17 @@ package hallmark
 #   deny what consequences say: "obligations".
 # entrypoint: true
 decision := object.union({"verdict": "deny", "reasons": deny}, consequences) if {
-	count(deny) > 0
+	deny != set()
 } else := {"verdict": "deny", "reasons": [no_rule]} if {
 	not allow
 } else := {"verdict": "hold", "reasons": hold} if {
-	count(hold) > 0
+	hold != set()
 } else := object.union({"verdict": "allow"}, terms)
 
 # Of all lifetimes that rules give one certificate, the shortest counts, and
 # none is longer than what the profile would have given.
 terms.lifetime := shortest[0] if {
-	count(lifetimes) > 0
+	lifetimes != set()
 	least := min({time.parse_duration_ns(lifetime) | some lifetime in lifetimes})
 	least < input.action.properties.lifetime_s * 1000000000
 	shortest := [lifetime | some lifetime in lifetimes; time.parse_duration_ns(lifetime) == least]
