@@ -1,21 +1,18 @@
 package console
 
 import (
-	"crypto/sha256"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
+	"net/http"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/hallmark-pki/hallmark/internal/fault"
+	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
 )
-
-// operator is a caller who has proved who they are. Only authenticate makes one.
-type operator struct {
-	name       string
-	certSHA256 string // lower-case hex
-}
 
 // longestName bounds an operator's name, as X.520 bounds a common name (ub-common-name).
 const longestName = 64
@@ -23,18 +20,29 @@ const longestName = 64
 // longestChain bounds the certificates that a caller presents.
 const longestChain = 5
 
-// authenticate names the operator behind a connection. The TLS layer has seen
+// byCertificate names the operator behind a connection. The TLS layer has seen
 // proof of the private key, on this connection or the one that it resumes. What
 // the certificate is worth is found out here, on every request, so that no
-// connection outlives it.
-func (c *Console) authenticate(state *tls.ConnectionState) (operator, error) {
+// connection outlives it; and the register has the last word, so that nobody outlives
+// being thrown out.
+func (c *Console) byCertificate(call *call) (operators.Caller, error) {
+	leaf, err := c.operatorCertificate(call.TLS)
+	if err != nil {
+		return operators.Caller{}, err
+	}
+	return c.People.Identify(call.Context(), leaf)
+}
+
+// operatorCertificate is the certificate that the connection's peer has
+// proven to hold, if it is one that the operators' authority has signed and that is valid now.
+func (c *Console) operatorCertificate(state *tls.ConnectionState) (*x509.Certificate, error) {
 	if state == nil || len(state.PeerCertificates) == 0 {
-		return operator{}, fault.New(fault.Unauthenticated, "no_operator_certificate",
+		return nil, fault.New(fault.Unauthenticated, "no_operator_certificate",
 			"this API is for operators: present an operator certificate in the TLS handshake")
 	}
 	leaf := state.PeerCertificates[0]
 	if len(state.PeerCertificates) > longestChain { // every link may cost a signature check
-		return operator{}, fault.New(fault.Unauthenticated, "not_an_operator", "the certificate chain presented is too long")
+		return nil, fault.New(fault.Unauthenticated, "not_an_operator", "the certificate chain presented is too long")
 	}
 	between := x509.NewCertPool()
 	for _, cert := range state.PeerCertificates[1:] {
@@ -49,26 +57,50 @@ func (c *Console) authenticate(state *tls.ConnectionState) (operator, error) {
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
-		return operator{}, fault.Wrap(fault.Unauthenticated, "not_an_operator",
+		return nil, fault.Wrap(fault.Unauthenticated, "not_an_operator",
 			"the certificate presented is not a valid operator certificate of this server", err)
 	}
 	// Verify takes a certificate without the extension as good for every use.
 	if !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || leaf.IsCA {
-		return operator{}, fault.New(fault.Unauthenticated, "not_an_operator",
+		return nil, fault.New(fault.Unauthenticated, "not_an_operator",
 			"the certificate presented is not one for client authentication")
 	}
 	name := leaf.Subject.CommonName
 	if name == "" || checkText("name", name, longestName) != nil {
-		return operator{}, fault.New(fault.Unauthenticated, "not_an_operator",
+		return nil, fault.New(fault.Unauthenticated, "not_an_operator",
 			"the certificate presented does not name an operator in its common name")
 	}
-	sum := sha256.Sum256(leaf.Raw)
-	return operator{name: name, certSHA256: hex.EncodeToString(sum[:])}, nil
+	return leaf, nil
 }
 
-// subject is the operator as policy sees them.
-func (o operator) subject() policy.Entity {
-	return policy.Entity{Type: "user", ID: o.name, Properties: policy.Properties{
-		"auth": map[string]any{"method": "mtls", "cert_sha256": o.certSHA256},
-	}}
+// barred puts on the record that somebody came whom the register knows and
+// does not let in any more, and returns the refusal.
+func (c *Console) barred(call *call, action policy.Action, cause error) error {
+	refusal := fault.Of(cause)
+	if refusal.Kind != fault.Denied && refusal.Kind != fault.Unauthenticated {
+		return cause
+	}
+	subject := call.caller.Subject()
+	return policy.Refuse(call.Context(), c.Policy, policy.Request{
+		Subject: subject, Action: action, Resource: policy.Entity{Type: "operator", ID: subject.ID},
+		Context: call.caller.Context(), At: call.at, Source: callerIP(call.Request), RequestID: call.requestID,
+	}, refusal)
+}
+
+// attend cuts a long transfer short when its caller is barred meanwhile. The
+// function that it returns ends that.
+func (c *Console) attend(w http.ResponseWriter, call *call) (done func()) {
+	ctx, cancel := context.WithCancel(call.Context())
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		if c.People.Barred(ctx, call.caller) {
+			control, past := http.NewResponseController(w), time.Unix(1, 0)
+			_ = control.SetReadDeadline(past) // a connection that cannot be told ends with the transfer
+			_ = control.SetWriteDeadline(past)
+		}
+	})
+	return func() {
+		cancel()
+		watch.Wait()
+	}
 }

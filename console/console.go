@@ -28,6 +28,7 @@ import (
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/internal/limit"
+	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
 )
 
@@ -36,6 +37,7 @@ import (
 type Config struct {
 	Policy    *policy.Point
 	Operators *x509.CertPool // the authority that names operators, and nothing else
+	People    *operators.Register
 
 	Fleet     *fleet.Register
 	Tokens    *enroll.Tokens
@@ -86,7 +88,7 @@ type Console struct {
 // New returns the door, or an error that names what its Config lacks.
 func New(config Config) (*Console, error) {
 	for name, missing := range map[string]bool{
-		"Policy": config.Policy == nil, "Operators": config.Operators == nil, "Fleet": config.Fleet == nil,
+		"Policy": config.Policy == nil, "Operators": config.Operators == nil, "People": config.People == nil, "Fleet": config.Fleet == nil,
 		"Tokens": config.Tokens == nil, "Anchors": config.Anchors == nil, "Requests": config.Requests == nil,
 		"Bonds": config.Bonds == nil, "Baselines": config.Baselines == nil,
 		"Authority": config.Authority == nil, "Log": config.Log == nil, "Record": config.Record == nil,
@@ -140,35 +142,39 @@ type call struct {
 	body      http.ResponseWriter // only to bound the body: http.MaxBytesReader tells the server to hang up
 	at        time.Time
 	requestID string
-	caller    operator
+	caller    operators.Caller
+	opening   *opening // what a call to open break-glass says; nil for all others
 }
 
 // serve answers calls of one route.
 func (c *Console) serve(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
+		call := &call{Request: r, body: w, at: c.Now(), requestID: w.Header().Get(requestIDHeader)}
 		var a answer
-		caller, err := c.meet(r)
+		err := c.meet(call, rt)
 		if err == nil {
-			a, err = c.walk(w, r, rt, caller)
+			if rt.patience > 0 {
+				defer c.attend(w, call)()
+			}
+			a, err = c.walk(w, call, rt)
 		}
-		c.settle(w, r, string(rt.action), caller, a, err)
+		c.settle(w, r, string(rt.action), call.caller, a, err)
 	}
 }
 
 // walk is the rest of a call's life, once its caller is known: understand, decide, do.
-func (c *Console) walk(w http.ResponseWriter, r *http.Request, rt route, caller operator) (answer, error) {
+func (c *Console) walk(w http.ResponseWriter, call *call, rt route) (answer, error) {
 	// A browser that holds the operator's certificate sends it along with requests
 	// that a foreign page makes.
-	if err := c.origin.Check(r); err != nil {
+	if err := c.origin.Check(call.Request); err != nil {
 		return answer{}, fault.Wrap(fault.Denied, "cross_origin", "requests from other sites are refused", err)
 	}
-	call := &call{Request: r, body: w, at: c.Now(), requestID: w.Header().Get(requestIDHeader), caller: caller}
 	deed, err := rt.plan(c, call)
 	if err != nil {
 		return answer{}, err
 	}
-	decision, err := policy.Decide(r.Context(), c.Policy, call.question(rt.action, deed))
+	decision, err := policy.Decide(call.Context(), c.Policy, call.question(rt.action, deed))
 	if err != nil {
 		return answer{}, err
 	}
@@ -179,16 +185,17 @@ func (c *Console) walk(w http.ResponseWriter, r *http.Request, rt route, caller 
 	if rt.patience > 0 {
 		wait(w, rt.patience)
 	}
-	return deed.do(r.Context(), permit)
+	return deed.do(call.Context(), permit)
 }
 
 // question is the call as policy sees it.
 func (call *call) question(action policy.Action, d deed) policy.Request {
 	return policy.Request{
-		Subject:    call.caller.subject(),
+		Subject:    call.caller.Subject(),
 		Action:     action,
 		Parameters: d.parameters,
 		Resource:   d.resource,
+		Context:    call.caller.Context(),
 		At:         call.at,
 		Source:     callerIP(call.Request),
 		RequestID:  call.requestID,

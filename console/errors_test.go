@@ -11,6 +11,7 @@ import (
 	"log/slog"
 
 	"github.com/hallmark-pki/hallmark/internal/fault"
+	"github.com/hallmark-pki/hallmark/operators"
 )
 
 // answered is what fail makes of an error.
@@ -20,7 +21,7 @@ func answered(t *testing.T, err error) (*httptest.ResponseRecorder, Problem, str
 	c := &Console{Config: Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}}
 	w := httptest.NewRecorder()
 	w.Header().Set(requestIDHeader, "r1")
-	c.settle(w, httptest.NewRequest("GET", "/api/v1/x", nil), None, operator{}, answer{}, err)
+	c.settle(w, httptest.NewRequest("GET", "/api/v1/x", nil), None, operators.Caller{}, answer{}, err)
 	var p Problem
 	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
 		t.Fatal(err)

@@ -33,7 +33,9 @@ import (
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/fleet"
+	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/internal/pgtest"
+	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
 	"github.com/hallmark-pki/hallmark/policy/rego"
 	"github.com/hallmark-pki/hallmark/store"
@@ -99,13 +101,17 @@ func newHouseOn(t testing.TB, database store.Config) *house {
 	h.operators, err = ca.NewOperators(h.founded.OperatorCA, h.operator)
 	check(t, err)
 	h.admin = credential(adminKey, h.founded.Admin)
-	h.viewer = h.certified("viewer")
 
 	h.db, err = store.Open(t.Context(), database)
 	check(t, err)
 	t.Cleanup(func() { h.db.Close() })
 	h.Console, err = New(h.config(issuing))
 	check(t, err)
+	adopted, err := h.People.Adopt(t.Context(), h.founded.Admin, operators.Role{Name: "admin"})
+	if check(t, err); !adopted {
+		t.Fatal("the register was not empty")
+	}
+	h.viewer = h.certified("viewer")
 
 	h.roots = x509.NewCertPool()
 	h.roots.AddCert(h.founded.Root)
@@ -144,8 +150,9 @@ func (h *house) config(issuing crypto.Signer) Config {
 	check(t, os.WriteFile(filepath.Join(h.dir, "keys", "issuing.key"), []byte("secret"), 0o600))
 	return Config{
 		Now:       func() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) },
-		Policy:    &policy.Point{Engine: rules, Journal: h.db},
+		Policy:    &policy.Point{Engine: rules, Journal: h.db, Uphold: operators.Uphold},
 		Operators: pool,
+		People:    &operators.Register{Store: h.db, Roster: h.db, Seals: h.db, Authority: h.operators, Now: time.Now},
 		Fleet:     &fleet.Register{Store: h.db, Now: time.Now},
 		Tokens:    &enroll.Tokens{Store: h.db, Now: time.Now},
 		Anchors:   &enroll.Anchors{Store: h.db, Now: time.Now},
@@ -206,12 +213,32 @@ func credential(key crypto.Signer, chain ...*x509.Certificate) *tls.Certificate 
 	return c
 }
 
-// certified is a proper operator of that name.
-func (h *house) certified(name string) *tls.Certificate {
+// certified is an operator of that name, who is taken into the register if need be.
+func (h *house) certified(name string, roles ...operators.Role) *tls.Certificate {
+	h.t.Helper()
+	if len(roles) == 0 {
+		roles = []operators.Role{{Name: name}}
+	}
 	key := newKey(h.t)
-	cert, err := h.operators.Certify(name, key.Public(), time.Hour, time.Now())
+	_, cert, err := h.People.Add(h.t.Context(), h.permit(policy.AddOperator, name), operators.Operator{Name: name, Roles: roles}, key.Public())
+	if fault.Is(err, fault.Conflict) {
+		cert, err = h.People.Certify(h.t.Context(), h.permit(policy.CertifyOperator, name), name, key.Public())
+	}
 	check(h.t, err)
 	return credential(key, cert)
+}
+
+// permit is the administrator's for one thing that is done to an operator.
+func (h *house) permit(a policy.Action, name string) policy.Permit {
+	h.t.Helper()
+	d, err := policy.Decide(h.t.Context(), h.Policy, policy.Request{
+		Subject: policy.Entity{Type: "user", ID: "admin", Properties: policy.Properties{"roles": []string{"admin"}, "scopes": map[string]any{}}}, Action: a,
+		Resource: policy.Entity{Type: "operator", ID: name}, At: time.Now(),
+	})
+	check(h.t, err)
+	p, err := d.Permit()
+	check(h.t, err)
+	return p
 }
 
 // odd is a certificate under parent that change makes odd.

@@ -5,25 +5,33 @@ import (
 
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/internal/limit"
+	"github.com/hallmark-pki/hallmark/operators"
 )
 
 // meet authenticates the caller of a route, unless they have been refused too
 // often. A stranger answers for the address, too; operators answer for their
 // certificate alone, so that nobody who shares an address with them, or with the
 // proxy before them, can lock them out.
-func (c *Console) meet(r *http.Request) (operator, error) {
-	identity := identityOf(r)
+func (c *Console) meet(call *call, rt route) (err error) {
+	identity := identityOf(call.Request)
 	if err := c.throttle("", identity); err != nil { // before any signature of a chain is checked
-		return operator{}, err
+		return err
 	}
-	caller, err := c.authenticate(r.TLS)
-	if err != nil {
-		if busy := c.throttle(callerIP(r), identity); busy != nil {
-			err = busy
-		}
-		return operator{}, err
+	prove := rt.proof
+	if prove == nil {
+		prove = (*Console).byCertificate
 	}
-	return caller, nil
+	call.caller, err = prove(c, call)
+	switch {
+	case err == nil:
+		return nil
+	case call.caller.Name() != "":
+		return c.barred(call, rt.action, err)
+	}
+	if busy := c.throttle(callerIP(call.Request), identity); busy != nil {
+		err = busy
+	}
+	return err
 }
 
 // throttle returns an error that says when to come back, if there were too many refusals.
@@ -38,7 +46,7 @@ func (c *Console) throttle(source, identity string) error {
 }
 
 // settle ends every call of this door: it counts, and answers.
-func (c *Console) settle(w http.ResponseWriter, r *http.Request, action string, caller operator, a answer, err error) {
+func (c *Console) settle(w http.ResponseWriter, r *http.Request, action string, caller operators.Caller, a answer, err error) {
 	status, p := a.status, Problem{}
 	if err != nil {
 		p = problem(err, w.Header().Get(requestIDHeader))
@@ -56,13 +64,13 @@ func (c *Console) settle(w http.ResponseWriter, r *http.Request, action string, 
 }
 
 // charge counts a refusal: of a stranger whatever is the stranger's fault, of an
-// operator what policy denied. An operator's slip of the pen is none.
-func (c *Console) charge(r *http.Request, caller operator, status int) {
+// operator what policy or the register denied. An operator's slip of the pen is none.
+func (c *Console) charge(r *http.Request, caller operators.Caller, status int) {
 	switch {
 	case status < 400 || status >= 500 || status == http.StatusTooManyRequests:
-	case caller.name == "":
+	case caller.Name() == "":
 		c.Limiter.Charge(callerIP(r), identityOf(r))
-	case status == http.StatusForbidden:
+	case status == http.StatusForbidden, status == http.StatusUnauthorized:
 		c.Limiter.Charge("", identityOf(r))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hallmark-pki/hallmark/internal/fault"
+	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
 )
 
@@ -16,6 +17,9 @@ type route struct {
 	action          policy.Action
 	plan            func(*Console, *call) (deed, error)
 	patience        time.Duration // how long a permitted transfer may take; 0 keeps the server's limits
+
+	// proof says who calls; nil: the operator's certificate does.
+	proof func(*Console, *call) (operators.Caller, error)
 }
 
 // longTransfer is enough for 64 MiB up, or a database down, over a slow line.
@@ -23,50 +27,53 @@ const longTransfer = 15 * time.Minute
 
 // routes is the whole API.
 var routes = []route{
-	{"POST", "/api/v1/tokens", policy.CreateToken, (*Console).createToken, 0},
-	{"GET", "/api/v1/tokens", policy.ListTokens, (*Console).listTokens, 0},
-	{"GET", "/api/v1/tokens/{id}", policy.ListTokens, (*Console).showToken, 0},
-	{"DELETE", "/api/v1/tokens/{id}", policy.RevokeToken, (*Console).revokeToken, 0},
+	{"POST", "/api/v1/tokens", policy.CreateToken, (*Console).createToken, 0, nil},
+	{"GET", "/api/v1/tokens", policy.ListTokens, (*Console).listTokens, 0, nil},
+	{"GET", "/api/v1/tokens/{id}", policy.ListTokens, (*Console).showToken, 0, nil},
+	{"DELETE", "/api/v1/tokens/{id}", policy.RevokeToken, (*Console).revokeToken, 0, nil},
 
-	{"GET", "/api/v1/requests", policy.ListRequests, (*Console).listRequests, 0},
-	{"GET", "/api/v1/requests/{id}", policy.ShowRequest, (*Console).showRequest, 0},
-	{"POST", "/api/v1/requests/{id}/approve", policy.ApproveRequest, (*Console).approveRequest, 0},
-	{"POST", "/api/v1/requests/{id}/deny", policy.DenyRequest, (*Console).denyRequest, 0},
+	{"GET", "/api/v1/requests", policy.ListRequests, (*Console).listRequests, 0, nil},
+	{"GET", "/api/v1/requests/{id}", policy.ShowRequest, (*Console).showRequest, 0, nil},
+	{"POST", "/api/v1/requests/{id}/approve", policy.ApproveRequest, (*Console).approveRequest, 0, nil},
+	{"POST", "/api/v1/requests/{id}/deny", policy.DenyRequest, (*Console).denyRequest, 0, nil},
 
-	{"POST", "/api/v1/devices/import", policy.ImportDevices, (*Console).importDevices, longTransfer},
-	{"GET", "/api/v1/devices", policy.ListDevices, (*Console).listDevices, 0},
-	{"GET", "/api/v1/devices/{id}", policy.ShowDevice, (*Console).showDevice, 0},
-	{"POST", "/api/v1/devices/{id}/quarantine", policy.QuarantineDevice, (*Console).quarantineDevice, 0},
-	{"POST", "/api/v1/devices/{id}/release", policy.ReleaseDevice, (*Console).releaseDevice, 0},
-	{"POST", "/api/v1/devices/{id}/retire", policy.RetireDevice, (*Console).retireDevice, 0},
+	{"POST", "/api/v1/devices/import", policy.ImportDevices, (*Console).importDevices, longTransfer, nil},
+	{"GET", "/api/v1/devices", policy.ListDevices, (*Console).listDevices, 0, nil},
+	{"GET", "/api/v1/devices/{id}", policy.ShowDevice, (*Console).showDevice, 0, nil},
+	{"POST", "/api/v1/devices/{id}/quarantine", policy.QuarantineDevice, (*Console).quarantineDevice, 0, nil},
+	{"POST", "/api/v1/devices/{id}/release", policy.ReleaseDevice, (*Console).releaseDevice, 0, nil},
+	{"POST", "/api/v1/devices/{id}/retire", policy.RetireDevice, (*Console).retireDevice, 0, nil},
 
-	{"POST", "/api/v1/devices/{id}/unbind", policy.UnbindDevice, (*Console).unbindDevice, 0},
-	{"GET", "/api/v1/devices/{id}/attestation", policy.ShowAttestation, (*Console).showAttestation, 0},
+	{"POST", "/api/v1/devices/{id}/unbind", policy.UnbindDevice, (*Console).unbindDevice, 0, nil},
+	{"GET", "/api/v1/devices/{id}/attestation", policy.ShowAttestation, (*Console).showAttestation, 0, nil},
 
-	{"POST", "/api/v1/baselines", policy.AddBaseline, (*Console).addBaseline, 0},
-	{"POST", "/api/v1/baselines/learn", policy.LearnBaseline, (*Console).learnBaseline, 0},
-	{"GET", "/api/v1/baselines", policy.ListBaselines, (*Console).listBaselines, 0},
-	{"GET", "/api/v1/baselines/{id}", policy.ShowBaseline, (*Console).showBaseline, 0},
-	{"POST", "/api/v1/baselines/{id}/activate", policy.ActivateBaseline, (*Console).activateBaseline, 0},
-	{"POST", "/api/v1/baselines/{id}/deprecate", policy.DeprecateBaseline, (*Console).deprecateBaseline, 0},
-	{"POST", "/api/v1/baselines/{id}/deny", policy.DenyBaseline, (*Console).denyBaseline, 0},
+	{"POST", "/api/v1/baselines", policy.AddBaseline, (*Console).addBaseline, 0, nil},
+	{"POST", "/api/v1/baselines/learn", policy.LearnBaseline, (*Console).learnBaseline, 0, nil},
+	{"GET", "/api/v1/baselines", policy.ListBaselines, (*Console).listBaselines, 0, nil},
+	{"GET", "/api/v1/baselines/{id}", policy.ShowBaseline, (*Console).showBaseline, 0, nil},
+	{"POST", "/api/v1/baselines/{id}/activate", policy.ActivateBaseline, (*Console).activateBaseline, 0, nil},
+	{"POST", "/api/v1/baselines/{id}/deprecate", policy.DeprecateBaseline, (*Console).deprecateBaseline, 0, nil},
+	{"POST", "/api/v1/baselines/{id}/deny", policy.DenyBaseline, (*Console).denyBaseline, 0, nil},
 
-	{"POST", "/api/v1/anchors", policy.AddAnchor, (*Console).addAnchor, 0},
-	{"GET", "/api/v1/anchors", policy.ListAnchors, (*Console).listAnchors, 0},
-	{"DELETE", "/api/v1/anchors/{id}", policy.RemoveAnchor, (*Console).removeAnchor, 0},
+	{"POST", "/api/v1/anchors", policy.AddAnchor, (*Console).addAnchor, 0, nil},
+	{"GET", "/api/v1/anchors", policy.ListAnchors, (*Console).listAnchors, 0, nil},
+	{"DELETE", "/api/v1/anchors/{id}", policy.RemoveAnchor, (*Console).removeAnchor, 0, nil},
 
-	{"GET", "/api/v1/certificates", policy.ListCertificates, (*Console).listCertificates, 0},
-	{"GET", "/api/v1/certificates/{serial}", policy.ShowCertificate, (*Console).showCertificate, 0},
+	{"GET", "/api/v1/certificates", policy.ListCertificates, (*Console).listCertificates, 0, nil},
+	{"GET", "/api/v1/certificates/{serial}", policy.ShowCertificate, (*Console).showCertificate, 0, nil},
 
-	{"GET", "/api/v1/decisions", policy.ListDecisions, (*Console).listDecisions, 0},
-	{"GET", "/api/v1/decisions/{id}", policy.ShowDecision, (*Console).showDecision, 0},
+	{"GET", "/api/v1/decisions", policy.ListDecisions, (*Console).listDecisions, 0, nil},
+	{"GET", "/api/v1/decisions/{id}", policy.ShowDecision, (*Console).showDecision, 0, nil},
 
-	{"GET", "/api/v1/audit/entries", policy.ReadRecord, (*Console).listEntries, 0},
-	{"GET", "/api/v1/audit/export", policy.ReadRecord, (*Console).exportRecord, longTransfer},
-	{"GET", "/api/v1/audit/proof/{name}", policy.ReadRecord, (*Console).proveEntry, 0},
-	{"GET", "/log/tile/entries/{path...}", policy.ReadRecord, (*Console).entryBundle, 0},
+	{"GET", "/api/v1/audit/entries", policy.ReadRecord, (*Console).listEntries, 0, nil},
+	{"GET", "/api/v1/audit/export", policy.ReadRecord, (*Console).exportRecord, longTransfer, nil},
+	{"GET", "/api/v1/audit/proof/{name}", policy.ReadRecord, (*Console).proveEntry, 0, nil},
+	{"GET", "/log/tile/entries/{path...}", policy.ReadRecord, (*Console).entryBundle, 0, nil},
 
-	{"POST", "/api/v1/backup", policy.CreateBackup, (*Console).createBackup, longTransfer},
+	{"POST", "/api/v1/breakglass", policy.SealBreakglass, (*Console).sealBreakglass, 0, nil},
+	{"POST", "/api/v1/breakglass/open", policy.OpenBreakglass, (*Console).openBreakglass, 0, (*Console).byHalves},
+
+	{"POST", "/api/v1/backup", policy.CreateBackup, (*Console).createBackup, longTransfer, nil},
 }
 
 // publicRoute is a path that anybody may read: it says nothing but hashes.
@@ -90,7 +97,7 @@ func (c *Console) open(action string, do func(*Console, *http.Request) (answer, 
 		if err == nil {
 			a, err = do(c, r)
 		}
-		c.settle(w, r, action, operator{}, a, err)
+		c.settle(w, r, action, operators.Caller{}, a, err)
 	}
 }
 

@@ -101,6 +101,8 @@ func (h *house) samples() map[string]sample {
 		"GET /api/v1/audit/export":              {"/api/v1/audit/export", none, "", 200},
 		"GET /api/v1/audit/proof/{name}":        {"/api/v1/audit/proof/" + issued.Serial, none, "", 200},
 		"GET /log/tile/entries/{path...}":       {"/log/tile/entries/000.p/1", none, "", 200},
+		"POST /api/v1/breakglass":               {"/api/v1/breakglass", asJSON, jsonOf(newSeal{csrOf(h.t, newKey(h.t))}), 201},
+		"POST /api/v1/breakglass/open":          {"/api/v1/breakglass/open", asJSON, jsonOf(opening{CSR: csrOf(h.t, newKey(h.t)), Reason: "because"}), 401}, // halves of nothing
 		"POST /api/v1/backup":                   {"/api/v1/backup", none, "", 200},
 	}
 }

@@ -130,6 +130,9 @@ func (r *Register) Open(ctx context.Context, p policy.Permit, caller Caller) (Op
 	if err := r.Seals.OpenSeal(ctx, opened.Seal, o, *c, event); err != nil {
 		return Operator{}, nil, err
 	}
+	if r.Opened != nil {
+		r.Opened(o)
+	}
 	o.Certificates = []Certificate{*c}
 	return o, signed, nil
 }

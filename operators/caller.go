@@ -72,25 +72,20 @@ func (r *Register) Identify(ctx context.Context, leaf *x509.Certificate) (Caller
 	return caller, nil
 }
 
-// Watch ends its context when the caller is nobody any more: it asks the
-// register about once a second, for the length of a long transfer. stop has to
-// be called when that is over.
-func (r *Register) Watch(ctx context.Context, caller Caller) (_ context.Context, stop func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
+// Barred waits until the caller is nobody any more, and reports that; it asks
+// the register about once a second, for the length of a long transfer. It reports false when ctx ends.
+func (r *Register) Barred(ctx context.Context, caller Caller) bool {
 	ticker := time.NewTicker(time.Second)
-	go func() {
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			}
-			o, c, err := r.Roster.OperatorByCertificate(ctx, caller.certificate.SHA256)
-			if err == nil && (!c.Revoked.IsZero() || o.State != Active) {
-				cancel(fault.New(fault.Denied, "operator_barred", "the operator was barred while this was being transferred"))
-			}
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-ticker.C:
 		}
-	}()
-	return ctx, func() { cancel(nil) }
+		o, c, err := r.Roster.OperatorByCertificate(ctx, caller.certificate.SHA256)
+		if err == nil && (!c.Revoked.IsZero() || o.State != Active) {
+			return true
+		}
+	}
 }

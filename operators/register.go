@@ -33,6 +33,7 @@ type Register struct {
 	Authority Authority
 	Life      time.Duration // of the certificates; 0 means DefaultLife
 	Now       func() time.Time
+	Opened    func(Operator) // told of each caller by break-glass, once it is on record; may be nil
 }
 
 // shownCertificates is how many of an operator's certificates Show returns.

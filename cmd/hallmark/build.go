@@ -21,6 +21,7 @@ import (
 	"github.com/hallmark-pki/hallmark/enroll/akca"
 	"github.com/hallmark-pki/hallmark/enroll/est"
 	"github.com/hallmark-pki/hallmark/fleet"
+	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
 	"github.com/hallmark-pki/hallmark/policy/rego"
 	"github.com/hallmark-pki/hallmark/store"
@@ -39,6 +40,7 @@ type house struct {
 	rules     *rego.Engine
 	policy    *policy.Point
 	auditLog  *audit.Log
+	people    *operators.Register
 	issuer    *ca.Local
 	authority *ca.Authority
 	trust     *tpm.Trust
@@ -67,7 +69,7 @@ func build(ctx context.Context, o options) (_ *house, err error) {
 		}
 	}()
 	for _, open := range []func(context.Context) error{
-		h.openStore, h.openPolicy, h.openLog, h.openAuthority, h.openTrust, h.openDoors, h.openServerCertificate,
+		h.openStore, h.openPolicy, h.openLog, h.openAuthority, h.openOperators, h.openTrust, h.openDoors, h.openServerCertificate,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err
@@ -115,7 +117,8 @@ func (h *house) openPolicy(ctx context.Context) (err error) {
 	if h.rules, err = rego.Load(ctx, rego.Config{Dir: h.path(h.config.Policy.Dir)}); err != nil {
 		return fmt.Errorf("loading the policy:\n%w", err)
 	}
-	h.policy = &policy.Point{Engine: h.rules, Journal: h.db, Warden: h.db, Deadline: time.Duration(h.config.Policy.Deadline), Observe: h.metrics.decided}
+	h.policy = &policy.Point{Engine: h.rules, Journal: h.db, Warden: h.db, Deadline: time.Duration(h.config.Policy.Deadline), Observe: h.metrics.decided,
+		Uphold: operators.Uphold}
 	return nil
 }
 
@@ -162,16 +165,16 @@ func (h *house) openAuthority(ctx context.Context) error {
 
 // openDoors builds the walk and the doors to it.
 func (h *house) openDoors(context.Context) error {
-	operators, err := h.certificates(operatorCAFile)
+	crew, err := h.certificates(operatorCAFile)
 	if err != nil {
 		return err
 	}
 	pool := x509.NewCertPool()
-	pool.AddCert(operators[0])
+	pool.AddCert(crew[0])
 
 	register := &fleet.Register{Store: h.db, Now: time.Now}
 	tokens := &enroll.Tokens{Store: h.db, Now: time.Now}
-	anchors := &enroll.Anchors{Store: h.db, Now: time.Now, Own: append(h.authority.Chain(), operators...)}
+	anchors := &enroll.Anchors{Store: h.db, Now: time.Now, Own: append(h.authority.Chain(), crew...)}
 	waiting := &enroll.Waiting{Store: h.db, Now: time.Now}
 	profiles, err := h.config.enrollProfiles(h.authority.Chain()[0])
 	if err != nil {
@@ -188,7 +191,7 @@ func (h *house) openDoors(context.Context) error {
 	h.est = &est.Door{Enroller: enroller, Chain: h.authority.Chain, Log: h.log, Limiter: limiter, Observe: h.metrics.est}
 	h.akca = &akca.Door{Enroller: enroller, Chain: h.authority.Chain, Log: h.log, Limiter: limiter, Observe: h.metrics.akca}
 	h.console, err = console.New(console.Config{
-		Policy: h.policy, Operators: pool,
+		Policy: h.policy, Operators: pool, People: h.people,
 		Fleet: register, Tokens: tokens, Anchors: anchors, Requests: waiting,
 		Bonds: &attest.Bonds{Store: h.db, Now: time.Now}, Baselines: baselines,
 		Authority: h.authority, Log: h.auditLog, Record: h.db, Backup: h.backup(), Logger: h.log,

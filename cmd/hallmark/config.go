@@ -15,6 +15,7 @@ import (
 
 	"github.com/hallmark-pki/hallmark/enroll/est"
 	"github.com/hallmark-pki/hallmark/internal/limit"
+	"github.com/hallmark-pki/hallmark/operators"
 )
 
 // Config is config.yaml. Relative paths are relative to the data directory.
@@ -29,6 +30,7 @@ type Config struct {
 	Database     DatabaseConfig     `yaml:"database"`
 	Keys         KeysConfig         `yaml:"keys"`
 	Policy       PolicyConfig       `yaml:"policy"`
+	Operators    OperatorsConfig    `yaml:"operators"`
 	Log          LogConfig          `yaml:"log"`
 	Limits       LimitsConfig       `yaml:"limits"`
 	Attestation  AttestationConfig  `yaml:"attestation"`
@@ -51,6 +53,11 @@ type KeysConfig struct {
 type PolicyConfig struct {
 	Dir      string   `yaml:"dir"`      // Default policy
 	Deadline Duration `yaml:"deadline"` // for one decision. Default 1s
+}
+
+// OperatorsConfig says how people are known.
+type OperatorsConfig struct {
+	CertificateLifetime Duration `yaml:"certificate_lifetime"` // of operators' certificates. Default 24h
 }
 
 // LogConfig shapes the server's own log, on standard error.
@@ -187,6 +194,9 @@ func (c *Config) fill() {
 	if c.Attestation.NoncesPerSource == 0 {
 		c.Attestation.NoncesPerSource = 600
 	}
+	if c.Operators.CertificateLifetime == 0 {
+		c.Operators.CertificateLifetime = Duration(operators.DefaultLife)
+	}
 	if c.Limits.Connections == 0 {
 		c.Limits.Connections = 4096
 	}
@@ -215,11 +225,21 @@ func (c *Config) check() error {
 	if a := c.Attestation; a.NoncesPerDevice < 0 || a.NoncesPerSource < 0 || a.NonceExpiry < 0 || time.Duration(a.NonceExpiry) > maxNonceExpiry {
 		return fmt.Errorf("attestation: rates are not negative, and nonce_expiry is at most %s", maxNonceExpiry)
 	}
+	if life := time.Duration(c.Operators.CertificateLifetime); life < minOperatorLife || life > maxOperatorLife {
+		return fmt.Errorf("operators: certificate_lifetime is %s to %s", minOperatorLife, maxOperatorLife)
+	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		return fmt.Errorf("log.format: %q is neither text nor json", c.Log.Format)
 	}
 	return nil
 }
+
+// Bounds of operators' certificates: long enough to be renewed in time, short
+// enough that a forgotten one dies.
+const (
+	minOperatorLife = 10 * time.Minute
+	maxOperatorLife = 90 * 24 * time.Hour
+)
 
 // maxNonceExpiry bounds what has to be remembered of used nonces.
 const maxNonceExpiry = time.Hour

@@ -30,6 +30,8 @@ type metrics struct {
 	api       *prometheus.CounterVec
 	evidence  *prometheus.CounterVec // appraised, by case, verdict and reason of a refusal
 	keys      *prometheus.CounterVec // requests to certify attestation keys
+
+	breakglass prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -63,8 +65,10 @@ func newMetrics() *metrics {
 			Name: "hallmark_attestations_total", Help: "Evidence of TPMs by case, verdict and, where it was refused, reason."}, []string{"case", "verdict", "reason"}),
 		keys: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hallmark_akca_requests_total", Help: "Requests to certify attestation keys by operation and HTTP status."}, []string{"operation", "status"}),
+		breakglass: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "hallmark_breakglass_opened_total", Help: "Break-glass credentials opened at this process. Each one is an incident."}),
 	}
-	m.registry.MustRegister(m.evidence, m.keys, m.requests, m.latency, m.decisions, m.deciding, m.batch, m.commit, m.sequenced, m.stuck, m.lag, m.api,
+	m.registry.MustRegister(m.breakglass, m.evidence, m.keys, m.requests, m.latency, m.decisions, m.deciding, m.batch, m.commit, m.sequenced, m.stuck, m.lag, m.api,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
