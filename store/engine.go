@@ -36,6 +36,10 @@ type engine interface {
 // writer, who needs no such word.
 const forUpdate = " /*for update*/"
 
+// orFail stands in an INSERT of many rows whose failure ends the transaction in
+// any case. SQLite need not keep then what the statement would take back alone.
+const orFail = " /*or fail*/"
+
 // expand repeats the part of a query in braces n times, with commas between.
 func expand(query string, n int) string {
 	before, rest, found := strings.Cut(query, "{")

@@ -257,7 +257,7 @@ func (d *desk) writeCertificates(ctx context.Context) error {
 }
 
 const (
-	insertCertificate = "INSERT INTO certificate (serial, device, profile, not_before, not_after, key, record, der) VALUES {(?, ?, ?, ?, ?, ?, ?, ?)}"
+	insertCertificate = "INSERT" + orFail + " INTO certificate (serial, device, profile, not_before, not_after, key, record, der) VALUES {(?, ?, ?, ?, ?, ?, ?, ?)}"
 	certificateWidth  = 8
 )
 

@@ -18,7 +18,7 @@ type entry struct {
 }
 
 const (
-	insertEntry = "INSERT INTO record (id, at, action, actor, object, outcome, decided, leaf) VALUES {(?, ?, ?, ?, ?, ?, ?, ?)}"
+	insertEntry = "INSERT" + orFail + " INTO record (id, at, action, actor, object, outcome, decided, leaf) VALUES {(?, ?, ?, ?, ?, ?, ?, ?)}"
 	entryWidth  = 8
 )
 

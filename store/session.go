@@ -205,7 +205,7 @@ func scanAll(rows *sql.Rows, err error, scan func(*sql.Rows) error) error {
 }
 
 // chunks are the numbers of rows that bulk statements are prepared for.
-var chunks = [...]int{64, 16, 4, 1}
+var chunks = [...]int{64, 16, 8, 4, 2, 1}
 
 // insert runs a statement whose braces hold one row of width values, for any
 // number of rows.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 )
 
 const (
+	// sqliteReaders is how many connections read, unless there are fewer
+	// processors: a read waits for nothing, and each has a cache of its own.
 	sqliteReaders = 4
 	// idle is how long the embedded database must be left alone before its
 	// write-ahead log is folded into the file.
@@ -37,11 +40,12 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	if err = migrateSQLite(ctx, db.writers, path); err != nil {
 		return err
 	}
-	if db.readers, err = sql.Open("sqlite", sqliteName(path, "query_only(1)", "cache_size(-1024)")); err != nil {
+	if db.readers, err = sql.Open("sqlite", sqliteName(path, "query_only(1)", "cache_size(-512)")); err != nil {
 		return err
 	}
-	db.readers.SetMaxOpenConns(sqliteReaders)
-	db.readers.SetMaxIdleConns(sqliteReaders)
+	readers := min(sqliteReaders, max(2, runtime.GOMAXPROCS(0)))
+	db.readers.SetMaxOpenConns(readers)
+	db.readers.SetMaxIdleConns(readers)
 	db.committer = newWriter(db)
 	db.changer, db.sequencer = db.committer, db.committer
 	db.folder, err = newFolder(path)
@@ -83,7 +87,7 @@ type sqliteEngine struct{}
 
 func (sqliteEngine) begin() string { return "BEGIN IMMEDIATE" }
 
-func (sqliteEngine) rebind(query string) string { return query }
+func (sqliteEngine) rebind(query string) string { return strings.ReplaceAll(query, orFail, " OR FAIL") }
 
 // lockKeys has nothing to do: whoever is in a transaction is the only writer.
 func (sqliteEngine) lockKeys(context.Context, *session, []int64) error { return nil }
