@@ -5,6 +5,8 @@ package swtpm
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"crypto/sha512"
 	"fmt"
 	"net"
 	"os"
@@ -188,14 +190,21 @@ func (c *TPM) Do(commands func(transport.TPM) error) {
 	}
 }
 
-// Extend measures something into a PCR, in both banks.
-func (c *TPM) Extend(pcr int, digest [32]byte) {
+// Extend measures what into a PCR, in the banks of SHA-256 and SHA-384.
+func (c *TPM) Extend(pcr int, what []byte) {
+	c.t.Helper()
+	short, long := sha256.Sum256(what), sha512.Sum384(what)
+	c.ExtendDigests(pcr, short[:], long[:])
+}
+
+// ExtendDigests extends both banks of a PCR with digests that were made elsewhere.
+func (c *TPM) ExtendDigests(pcr int, of256, of384 []byte) {
 	c.t.Helper()
 	c.Do(func(t transport.TPM) error {
 		_, err := tpm2.PCRExtend{
 			PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(pcr), Auth: tpm2.PasswordAuth(nil)},
 			Digests: tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{
-				{HashAlg: tpm2.TPMAlgSHA256, Digest: digest[:]}}},
+				{HashAlg: tpm2.TPMAlgSHA256, Digest: of256}, {HashAlg: tpm2.TPMAlgSHA384, Digest: of384}}},
 		}.Execute(t)
 		return err
 	})

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/google/go-tpm/tpm2/transport/linuxtpm"
 )
@@ -59,8 +60,19 @@ func dialSocket(network, address string) (transport.TPMCloser, error) {
 	return &socket{c}, nil
 }
 
-// Send implements transport.TPM.
+// Send implements transport.TPM. A TPM that has something to do first wants to
+// be asked again (TPM 2.0 Library, Part 2, Section 6.6.3: TPM_RC_RETRY).
 func (s *socket) Send(command []byte) ([]byte, error) {
+	for pause := time.Millisecond; ; pause *= 2 {
+		response, err := s.exchange(command)
+		if err != nil || tpm2.TPMRC(binary.BigEndian.Uint32(response[6:])) != tpm2.TPMRCRetry || pause > 2*time.Second {
+			return response, err
+		}
+		time.Sleep(pause)
+	}
+}
+
+func (s *socket) exchange(command []byte) ([]byte, error) {
 	if err := s.SetDeadline(time.Now().Add(longest)); err != nil {
 		return nil, err
 	}
