@@ -37,6 +37,7 @@ type byHand struct {
 	akCert  []byte // of the attestation key, DER
 	held    *x509.Certificate
 	heldKey string
+	ekFrom  *swtpm.TPM // whose endorsement key it claims to have; nil for its own
 }
 
 // The ways to have an attestation key vouched for.
@@ -285,14 +286,14 @@ func (d *byHand) challenge(t transport.TPM, c *http.Client, way string, ak objec
 			return nil, nil, err
 		}
 		defer tpm2.FlushContext{FlushHandle: ek.ObjectHandle}.Execute(t)
-		about["ekPub"] = url64(ek.OutPublic.Bytes())
-	}
-	if way == byEKCert {
-		certificate, err := readNV(t, 0x01c00002)
+		area, certificate, err := d.endorsement(t, ek)
 		if err != nil {
 			return nil, nil, err
 		}
-		about["ekCerts"] = []string{url64(certificate)}
+		about["ekPub"] = url64(area)
+		if way == byEKCert {
+			about["ekCerts"] = []string{url64(certificate)}
+		}
 	}
 	body, err := json.Marshal(map[string]any{"len": 32, "reqTypeInfo": map[string]any{
 		"type": "2.25.197995676531165126923878663687273591694.1", "reqInfo": about}})
@@ -312,11 +313,30 @@ func (d *byHand) challenge(t transport.TPM, c *http.Client, way string, ak objec
 		return &n, raw, err
 	}
 	secret, err := activate(t, ak, ek, n.RespTypeInfo.RespInfo.Activation.CredentialBlob, n.RespTypeInfo.RespInfo.Activation.EncryptedSecret)
-	if err != nil {
-		return nil, nil, err
+	if err != nil { // as with a secret that is for another TPM
+		*got = answer{text: err.Error()}
+		return nil, nil, nil
 	}
 	sum := sha256.Sum256(append(raw, secret...))
 	return &n, sum[:], nil
+}
+
+// endorsement is the endorsement key that the device shows, with its certificate.
+func (d *byHand) endorsement(t transport.TPM, own *tpm2.CreatePrimaryResponse) (area, certificate []byte, err error) {
+	if d.ekFrom == nil {
+		certificate, err = readNV(t, 0x01c00002)
+		return own.OutPublic.Bytes(), certificate, err
+	}
+	d.ekFrom.Do(func(victim transport.TPM) error {
+		answer, err := tpm2.ReadPublic{ObjectHandle: tpm2.TPMHandle(0x81010001)}.Execute(victim)
+		if err != nil {
+			return err
+		}
+		area = answer.OutPublic.Bytes()
+		certificate, err = readNV(victim, 0x01c00002)
+		return err
+	})
+	return area, certificate, nil
 }
 
 func readNV(t transport.TPM, index tpm2.TPMHandle) ([]byte, error) {
