@@ -174,6 +174,9 @@ func (c *Console) walk(w http.ResponseWriter, call *call, rt route) (answer, err
 	if err != nil {
 		return answer{}, err
 	}
+	if err := c.characterise(call.Context(), &deed); err != nil {
+		return answer{}, err
+	}
 	decision, err := policy.Decide(call.Context(), c.Policy, call.question(rt.action, deed))
 	if err != nil {
 		return answer{}, err

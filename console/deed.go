@@ -8,7 +8,7 @@ import (
 
 // deed is what a call asks for: understood and checked, but not yet decided.
 type deed struct {
-	resource   policy.Entity
+	resource   policy.Entity // properties that are left out are filled in by characterise
 	parameters policy.Properties
 	do         func(ctx context.Context, p policy.Permit) (answer, error)
 }

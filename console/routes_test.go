@@ -167,6 +167,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			}
 			want := s.status
 			switch {
+			case rt.proof != nil: // certificates count for nothing here; see TestBreakglass
 			case !caller.operator:
 				want = http.StatusUnauthorized
 			case name == "stranger", name == "viewer" && !viewerMay(rt.action):
@@ -184,7 +185,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			if p.Status != want || p.Code == "" || p.Detail == "" || p.Ref == "" || !strings.HasPrefix(p.Type, "urn:hallmark:problem:") {
 				t.Errorf("%s, %s: incomplete problem %+v", name, key, p)
 			}
-			if (p.Decision != "") != caller.operator {
+			if (p.Decision != "") != (caller.operator && rt.proof == nil) {
 				t.Errorf("%s, %s: decision %q", name, key, p.Decision)
 			}
 			if want == http.StatusUnauthorized && r.Header.Get("WWW-Authenticate") == "" {
@@ -207,6 +208,9 @@ func TestEveryVerdictIsOnRecord(t *testing.T) {
 	}
 	admin, viewer, nobody := h.client(h.admin), h.client(h.viewer), h.client(nil)
 	for _, rt := range routes {
+		if rt.proof != nil {
+			continue // see TestBreakglass
+		}
 		s := samples[rt.method+" "+rt.pattern]
 		before := count(audit.Query{})
 		h.send(nobody, rt.method, s.target, s.kind, s.body)
@@ -334,6 +338,9 @@ func TestNoMethodIsAWayRound(t *testing.T) {
 		for _, rt := range routes {
 			for _, method := range []string{"HEAD", "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"} {
 				r := h.send(client, method, pathParameter.ReplaceAllString(rt.pattern, "x"), "", "")
+				if rt.proof != nil && r.StatusCode == 415 { // the body is the proof, and there is none
+					continue
+				}
 				if r.StatusCode != 401 && r.StatusCode != 404 && r.StatusCode != 405 {
 					t.Errorf("%s: %s %s: %s", name, method, rt.pattern, r.Status)
 				}

@@ -87,20 +87,7 @@ func (v *visit) describeDevice() policy.Properties {
 		}
 		return p
 	}
-	p := policy.Properties{"known": true, "state": string(v.device.State)}
-	for name, value := range map[string]string{"model": v.device.Model, "serial": v.device.Serial, "batch": v.device.Batch} {
-		if value != "" {
-			p[name] = value
-		}
-	}
-	if len(v.device.Labels) > 0 {
-		labels := make(map[string]any, len(v.device.Labels))
-		for name, value := range v.device.Labels {
-			labels[name] = value
-		}
-		p["labels"] = labels
-	}
-	return p
+	return v.device.Properties()
 }
 
 func (v *visit) context() policy.Properties {

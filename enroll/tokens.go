@@ -63,6 +63,19 @@ func (t *Tokens) List(ctx context.Context, p policy.Permit, f TokenFilter) ([]To
 	return t.Store.Tokens(ctx, f)
 }
 
+// Find returns one token without its secret, or an error of kind NotFound. It
+// is for asking policy about it, and answers no operator.
+func (t *Tokens) Find(ctx context.Context, id string) (Token, error) {
+	found, err := t.Store.Tokens(ctx, TokenFilter{ID: id, Limit: 1})
+	if err == nil && len(found) == 0 {
+		err = fault.New(fault.NotFound, "token_unknown", "no token has this id")
+	}
+	if err != nil {
+		return Token{}, err
+	}
+	return found[0], nil
+}
+
 // Revoke ends a token.
 func (t *Tokens) Revoke(ctx context.Context, p policy.Permit, id string) error {
 	event, err := p.Redeem(policy.RevokeToken, id, policy.Properties{})

@@ -43,6 +43,12 @@ func (w *Waiting) Show(ctx context.Context, p policy.Permit, id string) (Held, e
 	if err := p.Covers(policy.ShowRequest, id); err != nil {
 		return Held{}, err
 	}
+	return w.Find(ctx, id)
+}
+
+// Find returns one request, or an error of kind NotFound. It is for asking
+// policy about it, and answers no operator.
+func (w *Waiting) Find(ctx context.Context, id string) (Held, error) {
 	found, err := w.Store.HeldRequests(ctx, HeldFilter{ID: id, Limit: 1})
 	if err == nil && len(found) == 0 {
 		err = fault.New(fault.NotFound, "request_unknown", "no held request has this id")

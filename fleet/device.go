@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hallmark-pki/hallmark/audit"
+	"github.com/hallmark-pki/hallmark/policy"
 )
 
 // State is where a device stands in its life. The zero State has no rights.
@@ -39,6 +40,25 @@ type Device struct {
 	Created  time.Time         `json:"created"`
 	Changed  time.Time         `json:"changed"`
 	Bonded   bool              `json:"bonded,omitempty"` // it has attested with a TPM, and has to go on doing so; set by the store
+}
+
+// Properties is the device as rules see it: state, and what the register
+// knows of model, serial, batch and labels.
+func (d *Device) Properties() policy.Properties {
+	p := policy.Properties{"known": true, "state": string(d.State)}
+	for name, value := range map[string]string{"model": d.Model, "serial": d.Serial, "batch": d.Batch} {
+		if value != "" {
+			p[name] = value
+		}
+	}
+	if len(d.Labels) > 0 {
+		labels := make(map[string]any, len(d.Labels))
+		for name, value := range d.Labels {
+			labels[name] = value
+		}
+		p["labels"] = labels
+	}
+	return p
 }
 
 // Filter selects devices, in order of id. Zero fields select everything.
