@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -190,6 +191,9 @@ func (c *credential) device() string {
 	}
 	return c.certificate.Subject.CommonName
 }
+
+// serial is the certificate's serial number as the server writes it: hex, in whole bytes.
+func (c *credential) serial() string { return hex.EncodeToString(c.certificate.SerialNumber.Bytes()) }
 
 // errAsked ends a sleep before its time.
 var errAsked = errors.New("asked to attest")

@@ -113,8 +113,8 @@ func (f *enrollFlags) enroll(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.OutOrStdout(), "enrolled %s: serial %x, until %s, in %s\n",
-		got.device(), got.certificate.SerialNumber, got.certificate.NotAfter.UTC().Format(time.RFC3339), f.out)
+	fmt.Fprintf(c.OutOrStdout(), "enrolled %s: serial %s, until %s, in %s\n",
+		got.device(), got.serial(), got.certificate.NotAfter.UTC().Format(time.RFC3339), f.out)
 	return nil
 }
 

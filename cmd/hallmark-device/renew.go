@@ -42,8 +42,8 @@ with its TPM attests again, with the key that it attested with before.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "renewed %s: serial %x, until %s\n",
-				got.device(), got.certificate.SerialNumber, got.certificate.NotAfter.UTC().Format(time.RFC3339))
+			fmt.Fprintf(c.OutOrStdout(), "renewed %s: serial %s, until %s\n",
+				got.device(), got.serial(), got.certificate.NotAfter.UTC().Format(time.RFC3339))
 			return nil
 		},
 	}

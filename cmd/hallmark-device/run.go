@@ -86,7 +86,7 @@ func (k *keeper) keep(ctx context.Context) error {
 		}
 		if held != nil && failures == 0 {
 			due := held.renewAt(rand.Float64())
-			k.log.Info("waiting", "device", held.device(), "serial", fmt.Sprintf("%x", held.certificate.SerialNumber),
+			k.log.Info("waiting", "device", held.device(), "serial", held.serial(),
 				"until", held.certificate.NotAfter.UTC(), "renews", due.UTC())
 			if k.await(ctx, held, due) != nil {
 				break
@@ -95,7 +95,7 @@ func (k *keeper) keep(ctx context.Context) error {
 		got, err := k.ask(ctx, held)
 		if err == nil {
 			failures = 0
-			k.log.Info("certificate written", "device", got.device(), "serial", fmt.Sprintf("%x", got.certificate.SerialNumber),
+			k.log.Info("certificate written", "device", got.device(), "serial", got.serial(),
 				"until", got.certificate.NotAfter.UTC())
 			continue
 		}

@@ -65,7 +65,7 @@ func statusCommand() *cobra.Command {
 
 func (c *credential) report(now time.Time) report {
 	r := report{
-		Device: c.device(), Serial: fmt.Sprintf("%x", c.certificate.SerialNumber), Issuer: c.certificate.Issuer.String(),
+		Device: c.device(), Serial: c.serial(), Issuer: c.certificate.Issuer.String(),
 		NotBefore: c.certificate.NotBefore.UTC(), NotAfter: c.certificate.NotAfter.UTC(), RenewAt: c.renewAt(0).UTC(),
 		Valid: !now.Before(c.certificate.NotBefore) && now.Before(c.certificate.NotAfter),
 		Key:   string(typeOf(c.key)), Server: c.state.Server, Profile: c.state.Profile,
