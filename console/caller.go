@@ -93,7 +93,7 @@ func (c *Console) attend(w http.ResponseWriter, call *call) (done func()) {
 	ctx, cancel := context.WithCancel(call.Context())
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		if c.People.Barred(ctx, call.caller) {
+		for c.People.Barred(ctx, call.caller) { // again each second: the transfer may have been given its time only now
 			control, past := http.NewResponseController(w), time.Unix(1, 0)
 			_ = control.SetReadDeadline(past) // a connection that cannot be told ends with the transfer
 			_ = control.SetWriteDeadline(past)

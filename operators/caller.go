@@ -62,12 +62,12 @@ func (r *Register) Identify(ctx context.Context, leaf *x509.Certificate) (Caller
 	}
 	caller := Caller{operator: o, certificate: c, method: "mtls"}
 	switch {
-	case !c.Revoked.IsZero():
-		return caller, fault.New(fault.Unauthenticated, "certificate_revoked", "the operator certificate presented was revoked")
 	case o.State == Suspended:
 		return caller, fault.New(fault.Denied, "operator_suspended", "this operator is suspended")
 	case o.State != Active:
 		return caller, fault.New(fault.Denied, "operator_removed", "this operator was removed")
+	case !c.Revoked.IsZero():
+		return caller, fault.New(fault.Unauthenticated, "certificate_revoked", "the operator certificate presented was revoked")
 	}
 	return caller, nil
 }

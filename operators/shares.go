@@ -29,12 +29,17 @@ func NewBreakglassKey() (*ecdsa.PrivateKey, error) {
 	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 }
 
-// Split cuts the key of the seal with that id in two halves, each a PEM block
-// for one person. Both together give it back.
-func Split(key *ecdsa.PrivateKey, seal string) (a, b []byte, err error) {
+// Split cuts a key in two halves, each a PEM block for one person. Both
+// together give it back. Each names the SHA-256 of the public key (over its SubjectPublicKeyInfo,
+// lower-case hex), by which the server knows the seal.
+func Split(key *ecdsa.PrivateKey) (a, b []byte, err error) {
 	secret, err := key.Bytes()
 	if err != nil {
 		return nil, nil, fmt.Errorf("encoding a break-glass key: %w", err)
+	}
+	name, err := spki(&key.PublicKey)
+	if err != nil {
+		return nil, nil, err
 	}
 	if len(secret) != keySize {
 		return nil, nil, errors.New("a break-glass key is one of P-256")
@@ -42,46 +47,49 @@ func Split(key *ecdsa.PrivateKey, seal string) (a, b []byte, err error) {
 	pad, other := make([]byte, keySize), make([]byte, keySize)
 	rand.Read(pad) // never fails: crypto/rand aborts the process instead
 	subtle.XORBytes(other, secret, pad)
-	return encodeShare("A", seal, pad), encodeShare("B", seal, other), nil
+	return encodeShare("A", name, pad), encodeShare("B", name, other), nil
 }
 
-func encodeShare(letter, seal string, half []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: shareType, Headers: map[string]string{"Share": letter, "Seal": seal},
-		Bytes: append(bytes.Clone(half), checksum(letter, seal, half)...)})
+func encodeShare(letter, name string, half []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: shareType, Headers: map[string]string{"Share": letter, "Key-SHA256": name},
+		Bytes: append(bytes.Clone(half), checksum(letter, name, half)...)})
 }
 
 // checksum finds a slip of whoever typed a half from paper.
-func checksum(letter, seal string, half []byte) []byte {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %q %q %x", shareType, letter, seal, half))
+func checksum(letter, name string, half []byte) []byte {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %q %q %x", shareType, letter, name, half))
 	return sum[:sumSize]
 }
 
-// Join puts the key together from its two halves, in any order, and returns
-// it with the id of its seal. Errors tell nothing of what the halves hold.
-func Join(a, b []byte) (*ecdsa.PrivateKey, string, error) {
-	letterA, sealA, one, err := decodeShare(a)
+// Join puts the key together from its two halves, in any order. Errors tell
+// nothing of what the halves hold.
+func Join(a, b []byte) (*ecdsa.PrivateKey, error) {
+	letterA, nameA, one, err := decodeShare(a)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	letterB, sealB, other, err := decodeShare(b)
+	letterB, nameB, other, err := decodeShare(b)
 	switch {
 	case err != nil:
-		return nil, "", err
-	case sealA != sealB:
-		return nil, "", fmt.Errorf("the shares are of different seals, %q and %q", sealA, sealB)
+		return nil, err
+	case nameA != nameB:
+		return nil, errors.New("the shares are of different keys")
 	case letterA == letterB:
-		return nil, "", fmt.Errorf("both files are share %s: the other one is needed", letterA)
+		return nil, fmt.Errorf("both files are share %s: the other one is needed", letterA)
 	}
 	secret := make([]byte, keySize)
 	subtle.XORBytes(secret, one, other)
 	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), secret)
 	if err != nil {
-		return nil, "", errors.New("the shares do not make a key")
+		return nil, errors.New("the shares do not make a key")
 	}
-	return key, sealA, nil
+	if name, err := spki(&key.PublicKey); err != nil || name != nameA {
+		return nil, errors.New("the shares make another key than they name")
+	}
+	return key, nil
 }
 
-func decodeShare(text []byte) (letter, seal string, half []byte, err error) {
+func decodeShare(text []byte) (letter, name string, half []byte, err error) {
 	if len(text) > maxShare {
 		return "", "", nil, errors.New("this is larger than any share of a break-glass key")
 	}
@@ -89,9 +97,9 @@ func decodeShare(text []byte) (letter, seal string, half []byte, err error) {
 	if block == nil || block.Type != shareType || len(bytes.TrimSpace(rest)) > 0 || len(block.Bytes) != keySize+sumSize {
 		return "", "", nil, errors.New("this is not a share of a break-glass key")
 	}
-	letter, seal, half = block.Headers["Share"], block.Headers["Seal"], block.Bytes[:keySize]
-	if letter != "A" && letter != "B" || !bytes.Equal(block.Bytes[keySize:], checksum(letter, seal, half)) {
+	letter, name, half = block.Headers["Share"], block.Headers["Key-SHA256"], block.Bytes[:keySize]
+	if letter != "A" && letter != "B" || !bytes.Equal(block.Bytes[keySize:], checksum(letter, name, half)) {
 		return "", "", nil, errors.New("the share was changed or mistyped: its checksum is wrong")
 	}
-	return letter, seal, half, nil
+	return letter, name, half, nil
 }

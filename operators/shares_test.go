@@ -11,14 +11,14 @@ func TestSplitAndJoin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b, err := Split(key, "s1")
+	a, b, err := Split(key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, pair := range [][2][]byte{{a, b}, {b, a}} {
-		joined, seal, err := Join(pair[0], pair[1])
-		if err != nil || seal != "s1" || !joined.Equal(key) {
-			t.Errorf("joined to seal %q, %v; the key is there: %v", seal, err, err == nil && joined.Equal(key))
+		joined, err := Join(pair[0], pair[1])
+		if err != nil || !joined.Equal(key) {
+			t.Errorf("joined: %v; it is the key: %v", err, err == nil && joined.Equal(key))
 		}
 	}
 	secret, _ := key.Bytes()
@@ -28,11 +28,19 @@ func TestSplitAndJoin(t *testing.T) {
 			t.Errorf("a half is the whole: %v", err)
 		}
 	}
-	again, _, err := Split(key, "s1")
+	again, _, err := Split(key)
 	if err != nil || bytes.Equal(again, a) {
 		t.Errorf("cut the same way twice: %v", err)
 	}
-	otherA, otherB, err := Split(key, "s2")
+	foreign, err := NewBreakglassKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, otherB, err := Split(foreign)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, name, _, err := decodeShare(a)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,16 +51,17 @@ func TestSplitAndJoin(t *testing.T) {
 		a, b []byte
 		says string
 	}{
-		"one half twice":   {a, a, "both files are share A"},
-		"different seals":  {a, otherB, "different seals"},
-		"a renamed half":   {changed(a, "Share: A", "Share: B"), a, "checksum"},
-		"a half reclaimed": {changed(otherA, "Seal: s2", "Seal: s1"), b, "checksum"},
-		"a cut half":       {a[:len(a)/2], b, "not a share"},
-		"two in a file":    {append(bytes.Clone(a), b...), b, "not a share"},
-		"nothing":          {nil, b, "not a share"},
-		"a novel":          {bytes.Repeat([]byte("x"), maxShare+1), b, "larger"},
+		"one half twice":    {a, a, "both files are share A"},
+		"different keys":    {a, otherB, "different keys"},
+		"a renamed half":    {changed(a, "Share: A", "Share: B"), a, "checksum"},
+		"a half reclaimed":  {changed(a, name[:8], "00000000"), b, "checksum"},
+		"a stranger's half": {a, encodeShare("B", name, bytes.Repeat([]byte{7}, keySize)), "another key"},
+		"a cut half":        {a[:len(a)/2], b, "not a share"},
+		"two in a file":     {append(bytes.Clone(a), b...), b, "not a share"},
+		"nothing":           {nil, b, "not a share"},
+		"a novel":           {bytes.Repeat([]byte("x"), maxShare+1), b, "larger"},
 	} {
-		if _, _, err := Join(c.a, c.b); err == nil || !strings.Contains(err.Error(), c.says) {
+		if _, err := Join(c.a, c.b); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -63,7 +72,7 @@ func FuzzJoin(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	a, b, err := Split(key, "s1")
+	a, b, err := Split(key)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -71,11 +80,11 @@ func FuzzJoin(f *testing.F) {
 	f.Add(a, a)
 	f.Add([]byte("-----BEGIN HALLMARK BREAK-GLASS SHARE-----\n-----END HALLMARK BREAK-GLASS SHARE-----\n"), b)
 	f.Fuzz(func(t *testing.T, one, other []byte) {
-		key, _, err := Join(one, other)
+		key, err := Join(one, other)
 		if err != nil {
 			return
 		}
-		if _, _, err := Split(key, "x"); err != nil {
+		if _, _, err := Split(key); err != nil {
 			t.Errorf("a key that was joined cannot be cut: %v", err)
 		}
 	})

@@ -31,6 +31,7 @@ type connection struct {
 	server        string
 	ca, cert, key string
 	output        string
+	nobody        bool // call without a credential
 }
 
 // noun makes the command that the verbs of one noun hang under.

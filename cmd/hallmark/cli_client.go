@@ -78,6 +78,9 @@ func (c *connection) tls() (*tls.Config, error) {
 	if !pool.AppendCertsFromPEM(anchors) {
 		return nil, fmt.Errorf("%s holds no certificate in PEM", ca)
 	}
+	if c.nobody {
+		return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
+	}
 	operator, err := tls.LoadX509KeyPair(cert, key)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("no operator credential: %w (name one with --cert and --key)", err)
