@@ -37,7 +37,7 @@ type Baseline struct {
 
 	Canary     string    `json:"canary,omitempty"` // label=value of the devices that a canary counts for
 	ValidFrom  time.Time `json:"valid_from,omitzero"`
-	ValidUntil time.Time `json:"valid_until,omitzero"`
+	ValidUntil time.Time `json:"valid_to,omitzero"`
 	Source     string    `json:"source,omitempty"` // where it came from: "device ID, evidence SHA256", a file's digest …
 	Created    time.Time `json:"created"`
 	By         string    `json:"created_by"`
@@ -53,6 +53,9 @@ type LogRules struct {
 	Allowed    map[int][]string `json:"allowed_digests,omitempty"` // hex, by PCR
 	Denied     []string         `json:"denied_digests,omitempty"`  // hex, in any PCR
 }
+
+// NoModel stands for the model of devices of which the register knows none.
+const NoModel = "-"
 
 // BaselineFilter selects baselines, newest first. Zero fields select everything.
 type BaselineFilter struct {

@@ -427,7 +427,7 @@ func TestMalformedBaselines(t *testing.T) {
 		"allows nothing":    `{"model":"GW-1","log_rules":{"allowed_digests":{"4":[]}}}`,
 		"event":             `{"model":"GW-1","log_rules":{"secure_boot":true},"events":{"4":[{"index":1,"type":"x","digest":""}]}}`,
 		"terminal":          `{"model":"GW-1\u001b[31m","pcrs":{"sha256":{"0":["` + digest + `"]}}}`,
-		"window":            `{"model":"GW-1","log_rules":{"secure_boot":true},"valid_from":"2026-02-01T00:00:00Z","valid_until":"2026-01-01T00:00:00Z"}`,
+		"window":            `{"model":"GW-1","log_rules":{"secure_boot":true},"valid_from":"2026-02-01T00:00:00Z","valid_to":"2026-01-01T00:00:00Z"}`,
 		"too large":         `{"model":"` + strings.Repeat("x", attest.MaxBaseline) + `"}`,
 	} {
 		t.Run(name, func(t *testing.T) {

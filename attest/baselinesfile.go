@@ -81,7 +81,7 @@ func (b *Baseline) check() error {
 	case b.empty():
 		return wrong("the baseline demands nothing: it lists no register and has no log rules")
 	case !b.ValidFrom.IsZero() && !b.ValidUntil.IsZero() && !b.ValidUntil.After(b.ValidFrom):
-		return wrong("valid_until is not after valid_from")
+		return wrong("valid_to is not after valid_from")
 	}
 	if err := b.checkPCRs(); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package attest
 
 import (
+	"cmp"
 	"context"
 	"time"
 )
@@ -19,11 +20,9 @@ type inForce struct {
 }
 
 // inForce are the model's baselines in every state but draft. It reads them
-// about once a second and model, whatever the load. A device without a model has none.
+// about once a second and model, whatever the load.
 func (s *Baselines) inForce(ctx context.Context, model string) ([]Baseline, error) {
-	if model == "" {
-		return nil, nil
-	}
+	model = cmp.Or(model, NoModel)
 	now := time.Now() // a real span of time, whatever Now says it is
 	s.mu.Lock()
 	have, ok := s.held[model]

@@ -1,6 +1,7 @@
 package attest
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -68,14 +69,12 @@ func (s *Baselines) teacher(ctx context.Context, device string) (model string, b
 		return "", Bond{}, err
 	case !specimen.InService:
 		return refuse("device_not_in_service", "the device is quarantined or retired: what it boots is no reference")
-	case specimen.Model == "":
-		return refuse("model_unknown", "the register knows no model of the device")
 	case bond.Verdict == Contraindicated:
 		return refuse("device_contraindicated", "the device last booted what it should not: that is no reference")
 	case bond.Bank == "" || len(bond.PCRs) == 0:
 		return refuse("not_quoted", "the device has attested without a quote: nothing is known of what it boots")
 	}
-	return specimen.Model, bond, nil
+	return cmp.Or(specimen.Model, NoModel), bond, nil
 }
 
 // events are those of the log that the bond was last accepted with, or nil where it

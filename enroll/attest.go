@@ -97,15 +97,31 @@ func (e *Enroller) accept(ctx context.Context, v *visit, key [32]byte) error {
 	return nil
 }
 
-// blame completes a refusal for the wrong TPM: the record says whose it is.
+// blame completes a refusal with what is known besides: whose TPM the wrong
+// one is, and what registers are worth that an event log does not explain.
 func (e *Enroller) blame(ctx context.Context, v *visit, err error) error {
-	if fault.Of(err).Code == string(attest.EKMismatch) && v.boundTo == "" {
+	switch attest.Reason(fault.Of(err).Code) {
+	case attest.EKMismatch:
+		if v.boundTo != "" {
+			return err
+		}
 		var other error
 		if v.boundTo, other = e.Attestation.boundTo(ctx, &v.attested); other != nil {
 			return other
 		}
+	case attest.LogMismatch: // the quote holds, whatever the log says
+		worse := e.Attestation.Baselines.Appraise(ctx, v.device.Model, v.device.Labels, &v.attested, v.bond)
+		if worse != nil && attest.Reason(fault.Of(worse).Code).Quarantines() {
+			return worse
+		}
 	}
 	return err
+}
+
+// unexplained reports whether the device's registers are not what they were
+// when it was last accepted, and its event log does not say why.
+func (v *visit) unexplained(r attest.Reason) bool {
+	return r == attest.LogMismatch && len(v.attested.Boot.Changed) > 0
 }
 
 // redeem uses up the challenge that came back with a request.

@@ -185,7 +185,7 @@ func (e *Enroller) refuse(ctx context.Context, v *visit, err error) error {
 	switch {
 	case cause.Kind == fault.Held:
 		return err
-	case v.known && attest.Reason(cause.Code).Quarantines():
+	case v.known && (attest.Reason(cause.Code).Quarantines() || v.unexplained(attest.Reason(cause.Code))):
 		return policy.Confine(ctx, e.Policy, v.question(), cause)
 	}
 	return policy.Refuse(ctx, e.Policy, v.question(), cause)

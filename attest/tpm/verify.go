@@ -35,7 +35,8 @@ func refuse(reason attest.Reason, format string, args ...any) error {
 // Verify holds evidence against what it must be bound to, and returns what was
 // proven. The nonce of b.Challenge has been spent by the caller. Errors are refusals with an
 // attest.Reason as their code; one of kind Internal is a failure to read the anchors.
-// The Result has no verdict yet: that takes reference values.
+// The Result has no verdict yet: that takes reference values. It is zero with an error, except that one
+// of the event log comes with what the quote showed: that holds, whatever the log says.
 func (v *Verifier) Verify(ctx context.Context, e *attest.Evidence, b attest.Binding) (attest.Result, error) {
 	if e == nil {
 		return attest.Result{}, refuse(attest.EvidenceRequired, "there is no evidence of a TPM in the request")
@@ -56,14 +57,14 @@ func (v *Verifier) Verify(ctx context.Context, e *attest.Evidence, b attest.Bind
 		p.certify,
 		p.quote,
 		p.checkClock,
-		p.replay,
 	} {
 		if err := step(); err != nil {
 			return attest.Result{}, err
 		}
 	}
 	p.advise(v.Trust)
-	return p.result, nil
+	err := p.replay()
+	return p.result, err
 }
 
 // proof is one verification under way.

@@ -65,6 +65,12 @@ func TestAChangedBootIsQuarantined(t *testing.T) {
 
 	a.machine.Extend(9, []byte("measured after the log was written"))
 	told(t, "a register that the log does not explain", a.renew(), "log_mismatch")
+	if state := f.stateOf("press-1"); !strings.HasPrefix(state, "quarantined log_mismatch") {
+		t.Errorf("it is %s", state)
+	}
+	if shown := f.Hallmark("attestation", "show", "press-1"); !strings.Contains(shown, "PCR 9 differs") {
+		t.Errorf("attestation show does not name the register:\n%s", shown)
+	}
 }
 
 // A baseline that is active lets new firmware renew; one that is denied stops it.
