@@ -142,3 +142,41 @@ func appraisalIn(input json.RawMessage) json.RawMessage {
 func (c *Console) unbindDevice(call *call) (deed, error) {
 	return call.withReason("device", c.Bonds.Unbind)
 }
+
+// sighting is what a device showed when it was refused for its boot, if that is
+// the newest there is of it.
+func (c *Console) sighting(ctx context.Context, device string) (*attest.Sighting, error) {
+	latest, err := c.latestAppraisal(ctx, device)
+	if err != nil {
+		return nil, err
+	}
+	none := fault.New(fault.Conflict, "not_refused", "the device's newest evidence was not refused as baseline_mismatch: there is nothing of that kind to learn")
+	if latest == nil || latest.Outcome != audit.Refused || len(latest.Reasons) == 0 || latest.Reasons[0].Code != string(attest.BaselineMismatch) {
+		return nil, none
+	}
+	var seen struct {
+		PCR struct {
+			Bank   string            `json:"bank"`
+			Values map[string]string `json:"values"`
+		} `json:"pcr"`
+		Evidence string `json:"evidence_sha256"`
+		EventLog string `json:"event_log_sha256"`
+	}
+	if err := json.Unmarshal(latest.Appraisal, &seen); err != nil || len(seen.PCR.Values) == 0 {
+		return nil, none
+	}
+	s := &attest.Sighting{Bank: seen.PCR.Bank, PCRs: make(map[int][]byte, len(seen.PCR.Values)), Evidence: seen.Evidence}
+	for index, value := range seen.PCR.Values {
+		n, err := strconv.Atoi(index)
+		if err != nil {
+			return nil, none
+		}
+		if s.PCRs[n], err = hex.DecodeString(value); err != nil {
+			return nil, none
+		}
+	}
+	if log, err := hex.DecodeString(seen.EventLog); err == nil && len(log) == len(s.EventLog) {
+		copy(s.EventLog[:], log)
+	}
+	return s, nil
+}

@@ -61,6 +61,7 @@ type lesson struct {
 	Device   string `json:"device"`   // whose evidence to learn from
 	Firmware string `json:"firmware"` // what to call the release that it runs; may be empty
 	PCRs     []int  `json:"pcrs"`     // the registers to learn; empty: all that it quoted
+	Refused  bool   `json:"refused"`  // from what it was refused for last, instead of what it was accepted with
 }
 
 // learnBaseline proposes what a device booted when it was last accepted.
@@ -77,12 +78,19 @@ func (c *Console) learnBaseline(call *call) (deed, error) {
 			return deed{}, err
 		}
 	}
+	var err error
 	id := audit.NewID(call.at).String()
 	return deed{
 		resource:   policy.Entity{Type: "baseline", ID: id},
-		parameters: policy.Properties{"device": body.Device, "firmware": body.Firmware},
+		parameters: policy.Properties{"device": body.Device, "firmware": body.Firmware, "refused": body.Refused},
 		do: func(ctx context.Context, p policy.Permit) (answer, error) {
-			learned, err := c.Baselines.Learn(ctx, p, attest.Lesson{ID: id, Device: body.Device, Firmware: body.Firmware, PCRs: body.PCRs})
+			l := attest.Lesson{ID: id, Device: body.Device, Firmware: body.Firmware, PCRs: body.PCRs}
+			if body.Refused {
+				if l.Refused, err = c.sighting(ctx, body.Device); err != nil {
+					return answer{}, err
+				}
+			}
+			learned, err := c.Baselines.Learn(ctx, p, l)
 			return created("/api/v1/baselines/"+id, learned), err
 		},
 	}, nil

@@ -70,6 +70,17 @@ var routes = []route{
 	{"GET", "/api/v1/audit/proof/{name}", policy.ReadRecord, (*Console).proveEntry, 0, nil},
 	{"GET", "/log/tile/entries/{path...}", policy.ReadRecord, (*Console).entryBundle, 0, nil},
 
+	{"POST", "/api/v1/operators", policy.AddOperator, (*Console).addOperator, 0, nil},
+	{"GET", "/api/v1/operators", policy.ListOperators, (*Console).listOperators, 0, nil},
+	{"GET", "/api/v1/operators/{name}", policy.ShowOperator, (*Console).showOperator, 0, nil},
+	{"PUT", "/api/v1/operators/{name}/roles", policy.AssignOperator, (*Console).assignOperator, 0, nil},
+	{"POST", "/api/v1/operators/{name}/suspend", policy.SuspendOperator, (*Console).suspendOperator, 0, nil},
+	{"POST", "/api/v1/operators/{name}/resume", policy.ResumeOperator, (*Console).resumeOperator, 0, nil},
+	{"POST", "/api/v1/operators/{name}/remove", policy.RemoveOperator, (*Console).removeOperator, 0, nil},
+	{"POST", "/api/v1/operators/{name}/certify", policy.CertifyOperator, (*Console).certifyOperator, 0, nil},
+	{"POST", "/api/v1/operators/{name}/renew", policy.RenewOperator, (*Console).renewOperator, 0, nil},
+	{"POST", "/api/v1/operators/{name}/revoke", policy.RevokeOperator, (*Console).revokeOperator, 0, nil},
+
 	{"POST", "/api/v1/breakglass", policy.SealBreakglass, (*Console).sealBreakglass, 0, nil},
 	{"POST", "/api/v1/breakglass/open", policy.OpenBreakglass, (*Console).openBreakglass, 0, (*Console).byHalves},
 

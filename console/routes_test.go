@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hallmark-pki/hallmark/audit"
+	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
 )
 
@@ -66,6 +67,10 @@ func (h *house) samples() map[string]sample {
 	h.want(h.client(h.admin), 200, "POST", "/api/v1/baselines/"+old+"/activate", "")
 	reason := `{"reason":"because"}`
 	h.want(h.client(h.admin), 204, "POST", "/api/v1/devices/gw-3/quarantine", reason)
+	for _, name := range []string{"lin", "mia", "max", "kim"} {
+		h.certified(name)
+	}
+	check(h.t, h.People.Suspend(h.t.Context(), h.permit(policy.SuspendOperator, "mia"), "mia", "on leave"))
 	return map[string]sample{
 		"POST /api/v1/tokens":                   {"/api/v1/tokens", asJSON, `{"uses":2,"ttl":"7d"}`, 201},
 		"GET /api/v1/tokens":                    {"/api/v1/tokens", none, "", 200},
@@ -101,6 +106,16 @@ func (h *house) samples() map[string]sample {
 		"GET /api/v1/audit/export":              {"/api/v1/audit/export", none, "", 200},
 		"GET /api/v1/audit/proof/{name}":        {"/api/v1/audit/proof/" + issued.Serial, none, "", 200},
 		"GET /log/tile/entries/{path...}":       {"/log/tile/entries/000.p/1", none, "", 200},
+		"POST /api/v1/operators":                {"/api/v1/operators", asJSON, jsonOf(newOperator{Name: "new", Roles: []operators.Role{{Name: "viewer"}}, CSR: csrOf(h.t, newKey(h.t))}), 201},
+		"GET /api/v1/operators":                 {"/api/v1/operators?state=active", none, "", 200},
+		"GET /api/v1/operators/{name}":          {"/api/v1/operators/lin", none, "", 200},
+		"PUT /api/v1/operators/{name}/roles":    {"/api/v1/operators/lin/roles", asJSON, `{"roles":[{"role":"line","scope":{"model":"m"}}]}`, 204},
+		"POST /api/v1/operators/{name}/suspend": {"/api/v1/operators/lin/suspend", asJSON, reason, 204},
+		"POST /api/v1/operators/{name}/resume":  {"/api/v1/operators/mia/resume", asJSON, reason, 204},
+		"POST /api/v1/operators/{name}/remove":  {"/api/v1/operators/max/remove", asJSON, reason, 204},
+		"POST /api/v1/operators/{name}/certify": {"/api/v1/operators/kim/certify", asJSON, jsonOf(request{csrOf(h.t, newKey(h.t))}), 200},
+		"POST /api/v1/operators/{name}/renew":   {"/api/v1/operators/admin/renew", asJSON, jsonOf(request{csrOf(h.t, newKey(h.t))}), 200},
+		"POST /api/v1/operators/{name}/revoke":  {"/api/v1/operators/kim/revoke", asJSON, `{"all":true,"reason":"lost"}`, 204},
 		"POST /api/v1/breakglass":               {"/api/v1/breakglass", asJSON, jsonOf(newSeal{csrOf(h.t, newKey(h.t))}), 201},
 		"POST /api/v1/breakglass/open":          {"/api/v1/breakglass/open", asJSON, jsonOf(opening{CSR: csrOf(h.t, newKey(h.t)), Reason: "because"}), 401}, // halves of nothing
 		"POST /api/v1/backup":                   {"/api/v1/backup", none, "", 200},

@@ -95,8 +95,8 @@ var (
 	validRole = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
 )
 
-// check returns what is wrong with a new operator's entry.
-func (o *Operator) check() error {
+// Check returns what is wrong with the name, roles and OIDC subject of somebody who is to be added.
+func (o *Operator) Check() error {
 	switch {
 	case !validName.MatchString(o.Name):
 		return fault.New(fault.Malformed, "operator_name", "an operator's name has 1 to 64 characters A-Z a-z 0-9 . _ @ + - and starts with a letter or digit")

@@ -45,7 +45,7 @@ func (r *Register) Add(ctx context.Context, p policy.Permit, o Operator, pub cry
 	if err := p.Covers(policy.AddOperator, o.Name); err != nil {
 		return Operator{}, nil, err
 	}
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return Operator{}, nil, err
 	}
 	now := r.now()
@@ -195,7 +195,7 @@ func (r *Register) change(ctx context.Context, p policy.Permit, a policy.Action,
 func (r *Register) Adopt(ctx context.Context, c *x509.Certificate, roles ...Role) (bool, error) {
 	now := r.now()
 	o := Operator{Name: c.Subject.CommonName, Roles: roles, State: Active, Created: now, Changed: now}
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return false, err
 	}
 	kept := entryOf(c, now)
