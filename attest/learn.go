@@ -17,17 +17,29 @@ type Lesson struct {
 	Device   string
 	Firmware string // a name for what the device runs
 	PCRs     []int  // the registers to learn; none: all that were quoted
+
+	// Refused is what the device showed when it was refused for its boot, to propose
+	// that as a reference; nil for what it was accepted with.
+	Refused *Sighting
+}
+
+// Sighting is a verified quote as the record of a decision tells it.
+type Sighting struct {
+	Bank     string
+	PCRs     map[int][]byte
+	Evidence string   // SHA-256, hex
+	EventLog [32]byte // zero: none came
 }
 
 // Learn proposes a baseline: what one device booted when it was last accepted, the
 // registers that it quoted, each with that one value, and the events of its log. To make it count
-// is a decision of its own. It learns nothing from a device that is out of service or never quoted. Evidence that was
-// refused leaves no bond, so nothing is learned from it either.
+// is a decision of its own. It learns nothing from a device that is out of service or never quoted,
+// unless what it was refused for is to become a reference.
 func (s *Baselines) Learn(ctx context.Context, p policy.Permit, l Lesson) (Baseline, error) {
 	if err := p.Covers(policy.LearnBaseline, l.ID); err != nil {
 		return Baseline{}, err
 	}
-	model, bond, err := s.teacher(ctx, l.Device)
+	model, bond, err := s.teacher(ctx, l.Device, l.Refused)
 	if err != nil {
 		return Baseline{}, err
 	}
@@ -39,6 +51,9 @@ func (s *Baselines) Learn(ctx context.Context, p policy.Permit, l Lesson) (Basel
 	b := Baseline{ID: l.ID, Model: model, Firmware: l.Firmware, State: Draft,
 		PCRs:   map[string]map[int][]string{bond.Bank: {}},
 		Source: fmt.Sprintf("device %s, evidence %s", l.Device, hex.EncodeToString(bond.Evidence[:]))}
+	if l.Refused != nil {
+		b.Source = fmt.Sprintf("device %s, refused evidence %s", l.Device, l.Refused.Evidence)
+	}
 	if b.Events, err = s.events(ctx, &bond); err != nil {
 		return Baseline{}, err
 	}
@@ -53,10 +68,13 @@ func (s *Baselines) Learn(ctx context.Context, p policy.Permit, l Lesson) (Basel
 }
 
 // teacher returns what there is to learn from the device, or why it is no reference.
-func (s *Baselines) teacher(ctx context.Context, device string) (model string, bond Bond, err error) {
+func (s *Baselines) teacher(ctx context.Context, device string, refused *Sighting) (model string, bond Bond, err error) {
 	specimen, err := s.Device(ctx, device)
 	if err != nil {
 		return "", Bond{}, err
+	}
+	if refused != nil {
+		return cmp.Or(specimen.Model, NoModel), Bond{Bank: refused.Bank, PCRs: refused.PCRs, EventLog: refused.EventLog}, nil
 	}
 	refuse := func(code, says string) (string, Bond, error) {
 		return "", Bond{}, fault.New(fault.Conflict, code, says)

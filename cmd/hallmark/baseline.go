@@ -157,7 +157,7 @@ func (s *session) printBaseline(raw json.RawMessage) error {
 func baselineLearn(c *connection) *cobra.Command {
 	var device, firmware string
 	var registers []int
-	var activate bool
+	var activate, refused bool
 	learn := &cobra.Command{
 		Use:   "learn",
 		Short: "Propose a baseline from the evidence that a device had accepted last",
@@ -165,6 +165,7 @@ func baselineLearn(c *connection) *cobra.Command {
 last. The proposal is a draft and counts for nobody until somebody activates it;
 --activate does so at once, by a decision of its own.`,
 		Example: `  hallmark attestation baseline learn --device gw-0001 --firmware 2.4.1
+  hallmark attestation baseline learn --device gw-0001 --firmware 2.5.0 --refused
   hallmark attestation baseline learn --device gw-0001 --activate`,
 		Args: takes(),
 	}
@@ -174,7 +175,7 @@ last. The proposal is a draft and counts for nobody until somebody activates it;
 		}
 		return c.verb(func(ctx context.Context, s *session, _ []string) error {
 			var raw json.RawMessage
-			body := object(map[string]any{"device": device, "firmware": firmware, "pcrs": registers})
+			body := object(map[string]any{"device": device, "firmware": firmware, "pcrs": registers, "refused": refused})
 			if err := s.do(ctx, "POST", baselinesPath+"/learn", nil, body, &raw); err != nil {
 				return err
 			}
@@ -191,6 +192,7 @@ last. The proposal is a draft and counts for nobody until somebody activates it;
 	learn.Flags().StringVar(&device, "device", "", "the device to learn from (required)")
 	learn.Flags().StringVar(&firmware, "firmware", "", "what to call the release that it runs")
 	learn.Flags().IntSliceVar(&registers, "pcrs", nil, "only these `registers`, such as 0,2,4,7 (default: all that it quoted)")
+	learn.Flags().BoolVar(&refused, "refused", false, "from what the device was refused for last, as new firmware is")
 	learn.Flags().BoolVar(&activate, "activate", false, "activate the baseline at once")
 	return learn
 }

@@ -112,6 +112,14 @@ func TestBaselinesLetFirmwareRenew(t *testing.T) {
 	a["press-2"].boot("loader 2", "kernel 2")
 	a["press-2"].mustRenew()
 
+	a["press-2"].boot("loader 3", "kernel 2")
+	told(t, "newer firmware", a["press-2"].renew(), "baseline_mismatch")
+	f.Hallmark("attestation", "baseline", "learn", "--device", "press-2", "--refused", "--pcrs", "4", "--activate")
+	f.Hallmark("device", "release", "press-2")
+	a["press-2"].mustRenew()
+	a["press-2"].boot("loader 2", "kernel 2")
+	a["press-2"].mustRenew()
+
 	f.Hallmark("attestation", "baseline", "deny", second, "--reason", "it has a hole")
 	told(t, "firmware that is denied", a["press-2"].renew(), "baseline_denied")
 	if state := f.stateOf("press-2"); !strings.HasPrefix(state, "quarantined baseline_denied") {
