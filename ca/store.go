@@ -22,6 +22,9 @@ type Certificate struct {
 
 	// Parsed is set on certificates that Issue returns and that Parse has filled; stores leave it nil.
 	Parsed *x509.Certificate
+
+	// Holder is the device's entry in the register, as Store.Certificate read it along; nil elsewhere.
+	Holder *fleet.Device
 }
 
 // Issuance is everything that commits together when a certificate is issued.
@@ -73,7 +76,7 @@ type Store interface {
 	// A serial that exists already is an error of kind Conflict.
 	Issue(ctx context.Context, i Issuance) error
 
-	// Certificate returns the certificate with that serial, or an error of kind NotFound.
+	// Certificate returns the certificate with that serial, Holder set, or an error of kind NotFound.
 	Certificate(ctx context.Context, serial string) (*Certificate, error)
 
 	// Certificates returns those that the filter selects.

@@ -132,7 +132,7 @@ func (e *Enroller) byCertificate(v *visit, own *ca.Certificate) (caller, error) 
 	if err := checkValidity(own.NotBefore, own.NotAfter.Add(grace), v.at); err != nil {
 		return caller{}, err
 	}
-	return caller{Device: own.Device, Method: byCertificate, Certificate: own}, nil
+	return caller{Device: own.Device, Method: byCertificate, Certificate: own, found: own.Holder}, nil
 }
 
 // byIDevID takes a factory certificate that chains to an anchor of the

@@ -18,20 +18,39 @@ import (
 const selectCertificate = `SELECT c.seq, c.serial, d.id, c.profile, c.not_before, c.not_after, c.der
 	FROM certificate c JOIN device d ON d.seq = c.device`
 
-// Certificate returns the certificate with that serial, or an error of kind NotFound.
+// selectHolder reads a certificate and the device that holds it at once: a
+// renewal needs both.
+const selectHolder = `SELECT device.id, model, device.serial, batch, ek, ak, labels, state, reason, created, changed, ` + bonded + `,
+	c.seq, c.serial, device.id, c.profile, c.not_before, c.not_after, c.der
+	FROM certificate c JOIN device ON device.seq = c.device WHERE c.serial = ?`
+
+// Certificate returns the certificate with that serial, and its holder's entry
+// in the register with it, or an error of kind NotFound.
 func (db *DB) Certificate(ctx context.Context, serial string) (*ca.Certificate, error) {
+	unknown := fault.New(fault.NotFound, "not_found", "no certificate has this serial number")
 	number, err := parseSerial(serial)
 	if err != nil {
-		return nil, fault.New(fault.NotFound, "not_found", "no certificate has this serial number")
+		return nil, unknown
 	}
-	found, err := db.listed(ctx, selectCertificate+" WHERE c.serial = ?", number)
-	if err == nil && len(found) == 0 {
-		err = fault.New(fault.NotFound, "not_found", "no certificate has this serial number")
+	var found *ca.Certificate
+	err = db.each(ctx, selectHolder, []any{number}, func(r *sql.Rows) error {
+		var row certificateScan
+		var bonded bool
+		holder, err := scanDevice(r, append([]any{&bonded}, row.columns()...)...)
+		if err == nil {
+			err = row.read(db)
+		}
+		holder.Bonded = bonded
+		row.Holder, found = &holder, &row.Certificate
+		return err
+	})
+	if err == nil && found == nil {
+		err = unknown
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &found[0].Certificate, nil
+	return found, nil
 }
 
 // Certificates returns those that the filter selects, newest first.
@@ -56,24 +75,38 @@ func (db *DB) Certificates(ctx context.Context, f ca.Filter) ([]ca.Listed, error
 func (db *DB) listed(ctx context.Context, query string, args ...any) ([]ca.Listed, error) {
 	var found []ca.Listed
 	err := db.each(ctx, query, args, func(r *sql.Rows) error {
-		var serial, der sql.RawBytes
-		var from, until int64
-		var l ca.Listed
-		err := r.Scan(&l.Position, &serial, &l.Device, &l.Profile, &from, &until, &der)
-		if err != nil {
-			return err
+		var row certificateScan
+		err := r.Scan(row.columns()...)
+		if err == nil {
+			err = row.read(db)
 		}
-		l.Serial = hex.EncodeToString(serial)
-		l.NotBefore, l.NotAfter = time.Unix(from, 0).UTC(), time.Unix(until, 0).UTC()
-		if l.DER, err = db.packer.unpack(der); err != nil {
-			return err
-		}
-		spki, err := subjectPublicKeyInfo(l.DER)
-		l.KeySHA256 = sha256.Sum256(spki)
-		found = append(found, l)
+		found = append(found, row.Listed)
 		return err
 	})
 	return found, err
+}
+
+// certificateScan takes the columns of a certificate.
+type certificateScan struct {
+	ca.Listed
+	serial, der sql.RawBytes
+	from, until int64
+}
+
+func (s *certificateScan) columns() []any {
+	return []any{&s.Position, &s.serial, &s.Device, &s.Profile, &s.from, &s.until, &s.der}
+}
+
+// read makes a certificate of the columns, before the next row is scanned.
+func (s *certificateScan) read(db *DB) (err error) {
+	s.Serial = hex.EncodeToString(s.serial)
+	s.NotBefore, s.NotAfter = time.Unix(s.from, 0).UTC(), time.Unix(s.until, 0).UTC()
+	if s.DER, err = db.packer.unpack(s.der); err != nil {
+		return err
+	}
+	spki, err := subjectPublicKeyInfo(s.DER)
+	s.KeySHA256 = sha256.Sum256(spki)
+	return err
 }
 
 // KeyHolder returns the id of the device that the newest certificate over this
