@@ -39,6 +39,10 @@ func (db *DB) classify(err error) error {
 		return fault.Wrap(fault.Conflict, "serial_exists", "a certificate with this serial number exists", err)
 	case t.unique == "record_id":
 		return fault.Wrap(fault.Conflict, "record_exists", "the record holds an entry with this id", err)
+	case t.unique == "operator_name":
+		return fault.Wrap(fault.Conflict, "operator_exists", "the register holds an operator of this name; names are not given twice", err)
+	case t.unique == "operator_oidc":
+		return fault.Wrap(fault.Conflict, "oidc_subject_in_use", "another operator has this OIDC subject", err)
 	case t.unique == "device_serial":
 		return fault.Wrap(fault.Conflict, "device_serial_in_use", "another device has this serial number", err)
 	case t.unique != "":

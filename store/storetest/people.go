@@ -52,11 +52,13 @@ func testOperators(t *testing.T, place Place) {
 
 	held := hire(t, db, "Zoe", "berta", "carl")
 	event = Event("operator.add", "berta")
-	want(t, db.AddOperator(t.Context(), person("berta"), own("berta", Now), false, event), fault.Conflict, "")
+	again := person("berta")
+	again.OIDC = ""
+	want(t, db.AddOperator(t.Context(), again, own("berta", Now), false, event), fault.Conflict, "operator_exists")
 	wantRecorded(t, db, event, false)
 	namesake := person("dora")
 	namesake.OIDC = "sub-berta"
-	want(t, db.AddOperator(t.Context(), namesake, own("dora", Now), false, Event("operator.add", "dora")), fault.Conflict, "")
+	want(t, db.AddOperator(t.Context(), namesake, own("dora", Now), false, Event("operator.add", "dora")), fault.Conflict, "oidc_subject_in_use")
 
 	for _, c := range []struct {
 		filter operators.Filter
