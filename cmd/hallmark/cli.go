@@ -21,7 +21,7 @@ import (
 func operatorCommands() []*cobra.Command {
 	return []*cobra.Command{
 		tokenCommand(), requestCommand(), deviceCommand(), anchorCommand(), certCommand(),
-		attestationCommand(), policyCommand(), decisionCommand(), auditCommand(), backupCommand(), restoreCommand(),
+		attestationCommand(), policyCommand(), operatorCommand(), decisionCommand(), auditCommand(), backupCommand(), restoreCommand(),
 	}
 }
 
