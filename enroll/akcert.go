@@ -89,7 +89,7 @@ func (e *Enroller) findByEK(ctx context.Context, v *visit, p *pendingAK) error {
 		return err
 	}
 	v.Proof.User = device.ID // claimed, until the TPM has opened its secret
-	if v.bond, err = e.Attestation.bond(ctx, device.ID); err != nil {
+	if v.bond, err = e.Attestation.bond(ctx, &device); err != nil {
 		return err
 	}
 	if v.bond != nil && v.bond.EK != "" && v.bond.EK != p.EK.SHA256 {
@@ -161,7 +161,7 @@ func (e *Enroller) certifyAK(ctx context.Context, v *visit, secret []byte) (*ca.
 	if v.device, v.known, err = e.lookUp(ctx, &v.caller); err != nil {
 		return nil, err
 	}
-	if v.bond, err = e.Attestation.bond(ctx, v.device.ID); err != nil {
+	if v.bond, err = e.Attestation.bond(ctx, &v.device); err != nil {
 		return nil, err
 	}
 	decision, err := policy.Decide(ctx, e.Policy, v.question())

@@ -60,7 +60,7 @@ func (e *Enroller) verify(ctx context.Context, v *visit, der, spki []byte) error
 		return err
 	}
 	v.kept = &kept
-	if v.bond, err = e.Attestation.bond(ctx, v.device.ID); err != nil {
+	if v.bond, err = e.Attestation.bond(ctx, &v.device); err != nil {
 		return err
 	}
 	v.attested, err = e.Attestation.TPM.Verify(ctx, evidence, attest.Binding{
@@ -160,7 +160,7 @@ func (e *Enroller) unattested(ctx context.Context, v *visit) error {
 	}
 	if v.device.Bonded && e.Attestation != nil {
 		var err error
-		if v.bond, err = e.Attestation.bond(ctx, v.device.ID); err != nil {
+		if v.bond, err = e.Attestation.bond(ctx, &v.device); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/attest/tpm"
+	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/internal/limit"
 )
@@ -55,9 +56,13 @@ func (a *Attestation) allow(source, identity string) error {
 	return &fault.Error{Kind: fault.Busy, Code: TooManyNonces, Says: "too many nonces asked for; wait before the next", After: wait}
 }
 
-// bond returns what the device attested with before, nil if it never did.
-func (a *Attestation) bond(ctx context.Context, device string) (*attest.Bond, error) {
-	bond, err := a.Bonds.Bond(ctx, device)
+// bond returns what the device attested with before, nil if it never did. Most
+// are looked at for the first time, and their entry in the register says so.
+func (a *Attestation) bond(ctx context.Context, device *fleet.Device) (*attest.Bond, error) {
+	if !device.Bonded {
+		return nil, nil
+	}
+	bond, err := a.Bonds.Bond(ctx, device.ID)
 	if fault.Is(err, fault.NotFound) {
 		return nil, nil
 	}

@@ -81,7 +81,7 @@ func (e *Enroller) pose(ctx context.Context, v *visit, a *Ask) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	if v.bond, err = e.Attestation.bond(ctx, v.device.ID); err != nil {
+	if v.bond, err = e.Attestation.bond(ctx, &v.device); err != nil {
 		return Answer{}, err
 	}
 	challenge, activation, err := e.Attestation.TPM.Challenge(ctx, tpm.Question{

@@ -6,7 +6,6 @@ package tpm
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"slices"
 	"time"
@@ -36,7 +35,8 @@ func refuse(reason attest.Reason, format string, args ...any) error {
 // proven. The nonce of b.Challenge has been spent by the caller. Errors are refusals with an
 // attest.Reason as their code; one of kind Internal is a failure to read the anchors.
 // The Result has no verdict yet: that takes reference values. It is zero with an error, except that one
-// of the event log comes with what the quote showed: that holds, whatever the log says.
+// of the event log comes with what the quote showed: that holds, whatever the log says. Its digests
+// of the evidence are for whoever keeps that to fill in.
 func (v *Verifier) Verify(ctx context.Context, e *attest.Evidence, b attest.Binding) (attest.Result, error) {
 	if e == nil {
 		return attest.Result{}, refuse(attest.EvidenceRequired, "there is no evidence of a TPM in the request")
@@ -47,7 +47,6 @@ func (v *Verifier) Verify(ctx context.Context, e *attest.Evidence, b attest.Bind
 	p := proof{evidence: e, binding: b, result: attest.Result{
 		Reasons:     slices.Clone(b.Challenge.EKReasons),
 		Advisories:  slices.Clone(b.Challenge.Advisories),
-		Evidence:    sha256.Sum256(e.DER),
 		AppraisedAt: v.Now(),
 	}}
 	for _, step := range []func() error{
@@ -219,7 +218,6 @@ func (p *proof) replay() error {
 		}
 		return nil
 	}
-	p.result.EventLog = sha256.Sum256(log)
 	if p.result.PCR.Bank == "" {
 		return nil // nothing to hold it against, so it says nothing
 	}

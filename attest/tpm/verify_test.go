@@ -2,7 +2,6 @@ package tpm_test
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"slices"
 	"testing"
 
@@ -28,7 +27,7 @@ func TestCases(t *testing.T) {
 			if r.Case != how || !r.Attested() || !r.Key.Fixed || !r.Fresh || r.Verdict != attest.None || len(r.Reasons) > 0 {
 				t.Errorf("%v by case %s: %+v", kind, how, r)
 			}
-			if r.AK.SHA256 != spkiSHA256(w.tpm.AK) || !bytes.Equal(r.Key.Name, w.tpm.Key.Area.Name()) || r.Evidence != sha256.Sum256(x.bundle.DER()) {
+			if r.AK.SHA256 != spkiSHA256(w.tpm.AK) || !bytes.Equal(r.Key.Name, w.tpm.Key.Area.Name()) {
 				t.Errorf("%v by case %s: the keys are not those of the TPM", kind, how)
 			}
 			if len(r.PCR.Values) != len(registers) || !bytes.Equal(r.PCR.Values[4], w.tpm.PCR("sha256", 4)) || r.Clock.Reset != 2 || !r.Clock.Safe {
@@ -106,7 +105,7 @@ func TestLogWithoutQuote(t *testing.T) {
 	log.Boot(w.tpm, "Firmware 1.0", true, "shim 15.8", "linux 6.12")
 	x.bundle.EventLog = log.Bytes()
 	r, err := x.send(t)
-	if err != nil || r.Boot.LogReplayed || r.Boot.SecureBoot != nil || r.EventLog != sha256.Sum256(log.Bytes()) {
+	if err != nil || r.Boot.LogReplayed || r.Boot.SecureBoot != nil {
 		t.Errorf("%+v, %v", r.Boot, err)
 	}
 }
