@@ -27,11 +27,12 @@ func (c *Console) importDevices(call *call) (deed, error) {
 	if err := call.mediaType(csvType, jsonlType); err != nil {
 		return deed{}, err
 	}
-	if err := call.parameters(); err != nil {
+	if err := call.parameters("model", "batch"); err != nil {
 		return deed{}, err
 	}
 	return deed{
-		resource: policy.Entity{Type: "device"},
+		resource:   policy.Entity{Type: "device"},
+		parameters: policy.Properties{"model": call.query("model"), "batch": call.query("batch")},
 		// The body is read only after policy has permitted it: it is large, and it may take a while.
 		do: func(ctx context.Context, p policy.Permit) (answer, error) {
 			return c.takeImport(ctx, p, call)
@@ -56,8 +57,38 @@ func (c *Console) takeImport(ctx context.Context, p policy.Permit, call *call) (
 	case len(lines) == 0 && len(bad) == 0:
 		return answer{}, fault.New(fault.Malformed, "import_empty", "the file holds no devices")
 	}
+	if lines, bad, err = c.promised(ctx, call, lines, bad); err != nil {
+		return answer{}, err
+	}
 	imported, err := c.Fleet.Import(ctx, p, lines, bad, hex.EncodeToString(digest.Sum(nil)))
 	return ok(imported), err
+}
+
+// promised keeps an import to what the call has said of it, on which policy
+// has decided: lines of another model or batch are not taken, nor are those of devices that
+// the register knows under another, so that nobody moves a device into their own part of the fleet.
+func (c *Console) promised(ctx context.Context, call *call, lines []fleet.Line, bad []fleet.LineError) ([]fleet.Line, []fleet.LineError, error) {
+	model, batch := call.query("model"), call.query("batch")
+	if model == "" && batch == "" {
+		return lines, bad, nil
+	}
+	within := func(d *fleet.Device) bool {
+		return (model == "" || d.Model == model) && (batch == "" || d.Batch == batch)
+	}
+	taken := lines[:0]
+	for _, line := range lines {
+		known, err := c.Fleet.Device(ctx, line.Device.ID)
+		isNew := fault.Is(err, fault.NotFound)
+		if err != nil && !isNew {
+			return nil, nil, err
+		}
+		if !within(&line.Device) || !isNew && !within(&known) {
+			bad = append(bad, fleet.LineError{Line: line.Number, ID: line.Device.ID, Says: "the device is of another model or batch than this import is for"})
+			continue
+		}
+		taken = append(taken, line)
+	}
+	return taken, bad, nil
 }
 
 func (c *Console) listDevices(call *call) (deed, error) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/ca"
+	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
@@ -299,5 +300,34 @@ func (h *house) wantInRecord(name string, actions ...string) {
 	slices.Sort(found)
 	if !slices.Equal(found, actions) {
 		h.t.Errorf("granted were %q", found)
+	}
+}
+
+// TestARoleForAPartOfTheFleet: a line operator of one model works with that model, and with nothing else.
+func TestARoleForAPartOfTheFleet(t *testing.T) {
+	h := newHouse(t)
+	h.send(h.client(h.admin), "POST", "/api/v1/devices/import", csvType, "id,model\ngw-1,gw-2\nother,s-1\n")
+	scoped := h.client(h.certified("lin", operators.Role{Name: "line", Scope: operators.Scope{Model: "gw-2"}}))
+	h.want(scoped, 200, "GET", "/api/v1/devices/gw-1", "")
+	h.want(scoped, 403, "GET", "/api/v1/devices/other", "")
+	h.want(scoped, 403, "GET", "/api/v1/devices/nowhere", "")
+	h.want(scoped, 200, "GET", "/api/v1/devices?model=gw-2", "")
+	h.want(scoped, 403, "GET", "/api/v1/devices", "")
+	h.want(scoped, 201, "POST", "/api/v1/tokens", `{"device":"gw-1"}`)
+	h.want(scoped, 403, "POST", "/api/v1/tokens", `{"device":"other"}`)
+	h.want(scoped, 403, "POST", "/api/v1/tokens", `{}`)
+	_, cert := h.enrolled("gw-1")
+	h.want(scoped, 200, "GET", "/api/v1/certificates/"+cert.Serial, "")
+	_, cert = h.enrolled("other")
+	h.want(scoped, 403, "GET", "/api/v1/certificates/"+cert.Serial, "")
+
+	file := "id,model\ngw-7,gw-2\ngw-8,s-1\nother,gw-2\n" // one of theirs, one of another model, and one that is to become theirs
+	if r := h.send(scoped, "POST", "/api/v1/devices/import", csvType, file); r.StatusCode != 403 {
+		t.Errorf("an import of anything: %s", r.Status)
+	}
+	var done fleet.Imported
+	h.send(scoped, "POST", "/api/v1/devices/import?model=gw-2", csvType, file).into(t, &done)
+	if done.Created != 1 || done.Updated != 0 || len(done.Errors) != 2 {
+		t.Errorf("the import came to %+v", done)
 	}
 }

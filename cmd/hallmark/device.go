@@ -32,6 +32,7 @@ func deviceCommand() *cobra.Command {
 
 func deviceImport(c *connection) *cobra.Command {
 	var format string
+	var model, batch string
 	command := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Take devices into the register, from CSV or JSON Lines (- is standard input)",
@@ -43,14 +44,19 @@ one and do not stop the others.`,
   generate-devices | hallmark device import --format jsonl -`,
 		Args: takes("FILE"),
 		RunE: c.verb(func(ctx context.Context, s *session, args []string) error {
-			return importFile(ctx, s, args[0], format)
+			q := url.Values{}
+			putText(q, "model", model)
+			putText(q, "batch", batch)
+			return importFile(ctx, s, args[0], format, q)
 		}),
 	}
 	command.Flags().StringVar(&format, "format", "", "csv or jsonl (default: by the file's name, else by its first character)")
+	command.Flags().StringVar(&model, "model", "", "take only devices of this model: for operators whose role is held for it")
+	command.Flags().StringVar(&batch, "batch", "", "likewise of this batch")
 	return command
 }
 
-func importFile(ctx context.Context, s *session, name, format string) error {
+func importFile(ctx context.Context, s *session, name, format string, q url.Values) error {
 	in := io.Reader(os.Stdin)
 	if name != "-" {
 		f, err := os.Open(name)
@@ -66,7 +72,7 @@ func importFile(ctx context.Context, s *session, name, format string) error {
 		return err
 	}
 	var raw json.RawMessage
-	if err := s.do(ctx, "POST", "/api/v1/devices/import", nil, &content{kind: kind, body: body}, &raw); err != nil {
+	if err := s.do(ctx, "POST", "/api/v1/devices/import", q, &content{kind: kind, body: body}, &raw); err != nil {
 		return err
 	}
 	var done fleet.Imported
