@@ -19,6 +19,8 @@ const answerVar = ast.Var("answer")
 // rules are one compiled policy. Nothing in it changes after load.
 type rules struct {
 	digest        string
+	revision      string
+	settings      map[string]any // as encoding/json gives it
 	compiler      *ast.Compiler
 	store         storage.Store
 	query         ast.Body
@@ -73,7 +75,12 @@ func compileRules(ctx context.Context, s *sources) (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &rules{digest: s.digest()}
+	document, err := s.document()
+	if err != nil {
+		return nil, err
+	}
+	r := &rules{digest: s.digest(), settings: settingsOf(document)}
+	r.revision = r.digest
 	if r.store, err = newStore(s); err != nil {
 		return nil, err
 	}

@@ -53,6 +53,9 @@ func Load(ctx context.Context, c Config) (*Engine, error) {
 // Reload compiles the directory anew and swaps the rules in one step. If
 // anything is wrong it returns Problems and the rules before stay active.
 func (e *Engine) Reload(ctx context.Context) error {
+	if e.dir == "" {
+		return errNoDirectory
+	}
 	e.reloading.Lock()
 	defer e.reloading.Unlock()
 	fresh, err := load(ctx, e.dir)
@@ -71,6 +74,26 @@ func (e *Engine) Digest() string {
 		return ""
 	}
 	return r.digest
+}
+
+// Revision is what the manifest of the active rules' bundle calls them; the
+// digest where there is none.
+func (e *Engine) Revision() string {
+	r := e.active.Load()
+	if r == nil {
+		return ""
+	}
+	return r.revision
+}
+
+// Settings is the member settings of the active rules' data, as encoding/json
+// decodes it; nil if there is none. It is not to be changed.
+func (e *Engine) Settings() map[string]any {
+	r := e.active.Load()
+	if r == nil {
+		return nil
+	}
+	return r.settings
 }
 
 // Evaluate asks the active rules about input, whose values are limited to

@@ -76,37 +76,71 @@ func readFS(fsys fs.FS) (*sources, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.sort()
+	return s, nil
+}
+
+func (s *sources) sort() {
 	slices.SortFunc(s.rules, byName)
 	slices.SortFunc(s.tests, byName)
-	return s, nil
+}
+
+// all returns every file, sorted by name.
+func (s *sources) all() []file {
+	all := slices.Concat(s.rules, s.tests)
+	if s.data != nil {
+		all = append(all, *s.data)
+	}
+	slices.SortFunc(all, byName)
+	return all
 }
 
 func byName(a, b file) int { return strings.Compare(a.name, b.name) }
 
 // add takes the file in if it belongs to a policy.
 func (s *sources) add(fsys fs.FS, name string) error {
-	data := isData(name)
-	if !data && path.Ext(name) != ".rego" {
+	if !belongs(name) {
 		return nil
 	}
-	if problem := s.misplaced(name, data); problem != "" {
+	if problem := s.misplaced(name); problem != "" {
 		return Problems{{File: name, Says: problem}}
 	}
 	text, err := s.read(fsys, name)
 	if err != nil {
 		return err
 	}
-	f := file{name, text}
+	s.sortIn(file{name, text})
+	return nil
+}
+
+// take is add for a file that is in memory already.
+func (s *sources) take(name string, text []byte) error {
+	if !belongs(name) {
+		return nil
+	}
+	if problem := s.misplaced(name); problem != "" {
+		return Problems{{File: name, Says: problem}}
+	}
+	if s.bytes += int64(len(text)); s.bytes > maxBytes {
+		return tooLarge(name)
+	}
+	s.sortIn(file{name, text})
+	return nil
+}
+
+func (s *sources) sortIn(f file) {
 	switch {
-	case data:
+	case isData(f.name):
 		s.data = &f
-	case strings.HasSuffix(name, "_test.rego"):
+	case strings.HasSuffix(f.name, "_test.rego"):
 		s.tests = append(s.tests, f)
 	default:
 		s.rules = append(s.rules, f)
 	}
-	return nil
 }
+
+// belongs reports whether a file of that name belongs to a policy.
+func belongs(name string) bool { return isData(name) || path.Ext(name) == ".rego" }
 
 func isData(name string) bool {
 	base := path.Base(name)
@@ -114,8 +148,9 @@ func isData(name string) bool {
 }
 
 // misplaced says what is wrong with a file's name or place.
-func (s *sources) misplaced(name string, data bool) string {
+func (s *sources) misplaced(name string) string {
 	s.files++
+	data := isData(name)
 	switch {
 	case s.files > maxFiles:
 		return fmt.Sprintf("more than %d policy files", maxFiles)
@@ -148,9 +183,13 @@ func (s *sources) read(fsys fs.FS, name string) ([]byte, error) {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
 	if s.bytes += int64(len(text)); s.bytes > maxBytes {
-		return nil, Problems{{File: name, Says: fmt.Sprintf("the policy files are larger than %d KiB together", maxBytes>>10)}}
+		return nil, tooLarge(name)
 	}
 	return text, nil
+}
+
+func tooLarge(name string) Problems {
+	return Problems{{File: name, Says: fmt.Sprintf("the policy files are larger than %d KiB together", maxBytes>>10)}}
 }
 
 // digest names the rules and data that decide, tests left out. It is what
