@@ -13,8 +13,8 @@ import (
 // certificate alone, so that nobody who shares an address with them, or with the
 // proxy before them, can lock them out.
 func (c *Console) meet(call *call, rt route) (err error) {
-	identity := identityOf(call.Request)
-	if err := c.throttle("", identity); err != nil { // before any signature of a chain is checked
+	source, identity := accountable(call.Request)
+	if err := c.throttle(source, identity); err != nil { // before any signature of a chain is checked
 		return err
 	}
 	prove := rt.proof
@@ -71,8 +71,16 @@ func (c *Console) charge(r *http.Request, caller operators.Caller, status int) {
 	case caller.Name() == "":
 		c.Limiter.Charge(callerIP(r), identityOf(r))
 	case status == http.StatusForbidden, status == http.StatusUnauthorized:
-		c.Limiter.Charge("", identityOf(r))
+		c.Limiter.Charge(accountable(r))
 	}
+}
+
+// accountable is what answers for a call: the certificate, or the address of who brought none.
+func accountable(r *http.Request) (source, identity string) {
+	if identity = identityOf(r); identity == "" {
+		source = callerIP(r)
+	}
+	return source, identity
 }
 
 // identityOf is the caller's certificate as the limits know it; empty without one.
