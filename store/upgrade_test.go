@@ -3,7 +3,10 @@ package store_test
 import (
 	"database/sql"
 	"errors"
+	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/hallmark-pki/hallmark/ca"
@@ -82,11 +85,33 @@ func firstVersion(t *testing.T, driver string, c store.Config) []ca.Issuance {
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	for _, what := range []string{"DROP TABLE bond", "DROP TABLE evidence", "DROP TABLE baseline", "DROP TABLE nonce", "DROP TABLE kept", "DROP TABLE secret",
-		"DROP INDEX device_ek", "DELETE FROM goose_db_version WHERE version_id > 1"} {
+	for _, what := range append(addedSince(t, driver), "DROP INDEX device_ek", "DELETE FROM goose_db_version WHERE version_id > 1") {
 		if _, err := raw.Exec(what); err != nil {
-			t.Fatal(err)
+			t.Fatalf("%s: %v", what, err)
 		}
 	}
 	return all
+}
+
+var createTable = regexp.MustCompile(`(?m)^CREATE TABLE (\w+)`)
+
+// addedSince drops the tables of all migrations but the first, the last first.
+func addedSince(t *testing.T, driver string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("migrations", driver, "*.sql"))
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%d migrations, %v", len(files), err)
+	}
+	var drops []string
+	for _, file := range files[1:] {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, table := range createTable.FindAllSubmatch(text, -1) {
+			drops = append(drops, "DROP TABLE "+string(table[1]))
+		}
+	}
+	slices.Reverse(drops)
+	return drops
 }
