@@ -27,6 +27,7 @@ import (
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
+	"github.com/hallmark-pki/hallmark/policy/release"
 )
 
 // What DB is for the other rooms.
@@ -45,8 +46,13 @@ var (
 	_ enroll.NonceStore    = (*DB)(nil)
 	_ policy.Warden        = (*DB)(nil)
 	_ operators.Store      = (*DB)(nil)
-	_ operators.Roster     = (*DB)(nil)
-	_ operators.SealStore  = (*DB)(nil)
+
+	_ release.ProposalStore = (*DB)(nil)
+	_ release.RevisionStore = (*DB)(nil)
+	_ release.TrialStore    = (*DB)(nil)
+	_ release.Record        = (*DB)(nil)
+	_ operators.Roster      = (*DB)(nil)
+	_ operators.SealStore   = (*DB)(nil)
 )
 
 // Config says which database to open. Exactly one of Path and URL is set.

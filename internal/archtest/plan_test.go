@@ -99,7 +99,8 @@ var plan = map[string]room{
 		"attest": "implements its stores", "operators": "implements its stores", "policy": "implements its Warden", "policy/release": "implements its stores",
 		"audit": "implements its Store and Journal", "internal/fault": faults}},
 	"store/storetest": {level: 6, imports: map[string]string{
-		"store": "the suite is about it", "attest": "facts to store", "operators": "facts to store", "ca": "facts to store", "enroll": "facts to store", "fleet": "facts to store",
+		"policy/release": "facts to store",
+		"store":          "the suite is about it", "attest": "facts to store", "operators": "facts to store", "ca": "facts to store", "enroll": "facts to store", "fleet": "facts to store",
 		"policy": "facts are canonical as policy writes them", "audit": "facts to store", "internal/fault": "tells errors apart"}},
 
 	"cmd/hallmark": {level: 7, imports: map[string]string{
