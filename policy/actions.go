@@ -1,6 +1,9 @@
 package policy
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // Action is one thing that can be asked, as noun.verb. The list below is
 // closed: Decide refuses any other name.
@@ -102,6 +105,9 @@ var actions = map[Action]struct{ reads bool }{
 	SealBreakglass: {}, OpenBreakglass: {},
 	ReadRecord: {reads: true}, CreateBackup: {reads: true},
 }
+
+// Actions returns the whole list, sorted.
+func Actions() []Action { return slices.Sorted(maps.Keys(actions)) }
 
 // Known reports whether a is on the list.
 func (a Action) Known() bool { _, ok := actions[a]; return ok }

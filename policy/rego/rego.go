@@ -121,6 +121,8 @@ func (e *Engine) Evaluate(ctx context.Context, input map[string]any) (answer pol
 	return readAnswer(result)
 }
 
+var errUndefined = errors.New(Entrypoint + " is undefined for this input")
+
 // ask evaluates the entrypoint within the budget and returns its one value.
 func (r *rules) ask(limit *budget, input ast.Value) (ast.Value, error) {
 	ctx := limit.ctx
@@ -151,7 +153,7 @@ func (r *rules) ask(limit *budget, input ast.Value) (ast.Value, error) {
 	case err != nil:
 		return nil, err
 	case len(found) == 0:
-		return nil, errors.New(Entrypoint + " is undefined for this input")
+		return nil, errUndefined
 	case len(found) > 1:
 		return nil, errors.New(Entrypoint + " has more than one value")
 	}

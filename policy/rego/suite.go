@@ -67,10 +67,12 @@ func Test(ctx context.Context, dir string) (Results, error) {
 
 // suite is a policy with its tests, checked and ready to run.
 type suite struct {
-	rules   []file
-	modules map[string]*ast.Module // rules and tests
-	store   storage.Store
-	allowed *ast.Capabilities
+	compiled *rules // without tests
+	rules    []file
+	modules  map[string]*ast.Module // rules and tests
+	data     ast.Value
+	store    storage.Store
+	allowed  *ast.Capabilities
 }
 
 // prepare checks the policy in dir as the server would take it, and then along with its tests.
@@ -79,10 +81,22 @@ func prepare(ctx context.Context, dir string) (*suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := compile(ctx, files); err != nil {
+	return files.prepare(ctx)
+}
+
+func (files *sources) prepare(ctx context.Context) (*suite, error) {
+	compiled, err := compile(ctx, files)
+	if err != nil {
 		return nil, err
 	}
-	s := &suite{rules: files.rules, allowed: capabilities()}
+	s := &suite{compiled: compiled, rules: files.rules, allowed: capabilities()}
+	document, err := files.document()
+	if err != nil {
+		return nil, err
+	}
+	if s.data, err = ast.InterfaceToValue(document); err != nil {
+		return nil, err
+	}
 	if s.store, err = newStore(files); err != nil {
 		return nil, err
 	}
@@ -101,11 +115,13 @@ func (s *suite) run(ctx context.Context, coverage *cover.Cover) ([]Case, error) 
 		return nil, err
 	}
 	defer s.store.Abort(ctx, txn)
+	compiler := ast.NewCompiler().
+		WithDefaultRegoVersion(ast.RegoV1).
+		WithCapabilities(s.allowed).
+		WithEnablePrintStatements(true)
 	runner := tester.NewRunner().
-		SetCompiler(ast.NewCompiler().
-			WithDefaultRegoVersion(ast.RegoV1).
-			WithCapabilities(s.allowed).
-			WithEnablePrintStatements(true)).
+		AddCustomBuiltins(meterTests(compiler)).
+		SetCompiler(compiler).
 		SetModules(s.modules).
 		SetStore(s.store).
 		SetTimeout(maxTestTime).
