@@ -125,6 +125,11 @@ var errUndefined = errors.New(Entrypoint + " is undefined for this input")
 
 // ask evaluates the entrypoint within the budget and returns its one value.
 func (r *rules) ask(limit *budget, input ast.Value) (ast.Value, error) {
+	return r.askWith(limit, input, nil)
+}
+
+// askWith is ask with somebody who watches; watch may be nil.
+func (r *rules) askWith(limit *budget, input ast.Value, watch func(*topdown.Query)) (ast.Value, error) {
 	ctx := limit.ctx
 	txn, err := r.store.NewTransaction(ctx)
 	if err != nil {
@@ -133,7 +138,7 @@ func (r *rules) ask(limit *budget, input ast.Value) (ast.Value, error) {
 	defer r.store.Abort(ctx, txn)
 
 	var found []ast.Value
-	err = topdown.NewQuery(r.query).
+	query := topdown.NewQuery(r.query).
 		WithQueryCompiler(r.queryCompiler).
 		WithCompiler(r.compiler).
 		WithStore(r.store).
@@ -142,11 +147,14 @@ func (r *rules) ask(limit *budget, input ast.Value) (ast.Value, error) {
 		WithCancel(limit).
 		WithBuiltins(r.functions).
 		WithMetrics(metrics.NoOp()).
-		WithStrictBuiltinErrors(true).
-		Iter(ctx, func(result topdown.QueryResult) error {
-			found = append(found, result[answerVar].Value)
-			return nil
-		})
+		WithStrictBuiltinErrors(true)
+	if watch != nil {
+		watch(query)
+	}
+	err = query.Iter(ctx, func(result topdown.QueryResult) error {
+		found = append(found, result[answerVar].Value)
+		return nil
+	})
 	switch {
 	case topdown.IsCancel(err):
 		return nil, limit.reason()

@@ -56,7 +56,7 @@ deny contains {"code": "baseline_mismatch", "detail": detail} if {
 	])
 }
 
-consequences.obligations := [{"type": "quarantine"}] if {
+consequences["obligations"] := [{"type": "quarantine"}] if {
 	boot_changed
 	not data.settings.on_boot_change == "deny"
 }

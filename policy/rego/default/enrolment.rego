@@ -23,7 +23,7 @@ allow if {
 # admit puts it into the register; without one the server would refuse it.
 allow if admitted
 
-terms.obligations := [{"type": "admit"}] if {
+terms["obligations"] := [{"type": "admit"}] if {
 	input.resource.properties.known == false
 	admitted
 }

@@ -24,7 +24,7 @@ decision := object.union({"verdict": "deny", "reasons": deny}, consequences) if 
 
 # Of all lifetimes that rules give one certificate, the shortest counts, and
 # none is longer than what the profile would have given.
-terms.lifetime := shortest[0] if {
+terms["lifetime"] := shortest[0] if {
 	lifetimes != set()
 	least := min({time.parse_duration_ns(lifetime) | some lifetime in lifetimes})
 	least < input.action.properties.lifetime_s * 1000000000
