@@ -24,6 +24,7 @@ import (
 	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
 	"github.com/hallmark-pki/hallmark/policy/rego"
+	"github.com/hallmark-pki/hallmark/policy/release"
 	"github.com/hallmark-pki/hallmark/store"
 )
 
@@ -37,7 +38,8 @@ type house struct {
 	metrics     *metrics
 
 	db        *store.DB
-	rules     *rego.Engine
+	rules     *release.Running
+	releases  *release.Releases
 	policy    *policy.Point
 	auditLog  *audit.Log
 	people    *operators.Register
@@ -113,12 +115,17 @@ func (h *house) openStore(ctx context.Context) (err error) {
 	return nil
 }
 
-func (h *house) openPolicy(ctx context.Context) (err error) {
-	if h.rules, err = rego.Load(ctx, rego.Config{Dir: h.path(h.config.Policy.Dir)}); err != nil {
-		return fmt.Errorf("loading the policy:\n%w", err)
+func (h *house) openPolicy(ctx context.Context) error {
+	if err := h.openRunning(ctx); err != nil {
+		return err
 	}
 	h.policy = &policy.Point{Engine: h.rules, Journal: h.db, Warden: h.db, Deadline: time.Duration(h.config.Policy.Deadline), Observe: h.metrics.decided,
-		Uphold: operators.Uphold}
+		Uphold: func(q *policy.Request) (policy.Reason, bool) {
+			if why, allowed := operators.Uphold(q); allowed {
+				return why, true
+			}
+			return h.rules.Uphold(q)
+		}}
 	return nil
 }
 
@@ -187,6 +194,7 @@ func (h *house) openDoors(context.Context) error {
 		Register: register, Tokens: tokens, Anchors: anchors, Waiting: waiting,
 		CA: h.authority, Policy: h.policy, Now: time.Now, Attestation: h.attestation(baselines),
 	}
+	h.openReleases(enroller)
 	limiter := h.config.limiter()
 	h.est = &est.Door{Enroller: enroller, Chain: h.authority.Chain, Log: h.log, Limiter: limiter, Observe: h.metrics.est}
 	h.akca = &akca.Door{Enroller: enroller, Chain: h.authority.Chain, Log: h.log, Limiter: limiter, Observe: h.metrics.akca}
@@ -217,6 +225,9 @@ func (h *house) reload(ctx context.Context) {
 	switch {
 	case err == nil:
 		h.log.Info("policy reloaded", "policy", h.rules.Digest())
+		if err := h.recordLoad(ctx); err != nil {
+			h.log.Error("the reloaded policy is not in the record", "error", err)
+		}
 	case errors.As(err, &problems):
 		for _, p := range problems {
 			h.log.Error("policy not reloaded: the rules from before stay", "problem", p.String())

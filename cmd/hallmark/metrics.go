@@ -12,6 +12,7 @@ import (
 	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/policy"
+	"github.com/hallmark-pki/hallmark/policy/release"
 )
 
 // metrics are what the rooms report through their Observe fields. No room
@@ -80,6 +81,21 @@ func (m *metrics) expires(name string, until func() time.Time) {
 		Name: "hallmark_certificate_expiry_timestamp_seconds", Help: "When a certificate of our own expires, in seconds since 1970.",
 		ConstLabels: prometheus.Labels{"certificate": name}},
 		func() float64 { return float64(until().Unix()) }))
+}
+
+// released reports which rules this process answers with.
+func (m *metrics) released(r *release.Running) {
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hallmark_policy_revision", Help: "Revision of the policy in force here; 0 is the policy directory."},
+			func() float64 { return float64(r.Course().Revision) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hallmark_policy_behind", Help: "1 while this process cannot load the policy that is in force, and answers with an earlier one."},
+			func() float64 {
+				if r.Behind() != nil {
+					return 1
+				}
+				return 0
+			}),
+	)
 }
 
 // sequencing is told of each step of the audit log.

@@ -104,7 +104,8 @@ var plan = map[string]room{
 		"policy": "facts are canonical as policy writes them", "audit": "facts to store", "internal/fault": "tells errors apart"}},
 
 	"cmd/hallmark": {level: 7, imports: map[string]string{
-		"enroll/est": "mounts the door", "enroll/akca": "mounts the door", "console": "mounts the door", "store": "opens the database",
+		"policy/release": "runs the life of the policy",
+		"enroll/est":     "mounts the door", "enroll/akca": "mounts the door", "console": "mounts the door", "store": "opens the database",
 		"enroll": "builds the room", "operators": "builds the room; cuts break-glass keys in two", "ca": "builds the room", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
 		"policy": "builds the enforcement point", "policy/rego": "loads the rules",
 		"attest": "builds the rooms of evidence", "attest/tpm": "opens what the operator keeps on file about TPMs",

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/internal/fault"
 )
 
@@ -132,6 +133,19 @@ func (r *Running) Reload(ctx context.Context) error {
 	}
 	r.lineup.Store(next)
 	return nil
+}
+
+// Loaded is the event that tells which rules of the policy directory are in
+// force on this replica; ok is false where the store is their source.
+func (r *Running) Loaded() (e audit.Event, ok bool) {
+	l := r.lineup.Load()
+	if l == nil || l.course.Revision != 0 {
+		return audit.Event{}, false
+	}
+	now := r.Now()
+	return audit.Event{ID: audit.NewID(now), At: now, Action: "policy.load", Outcome: audit.Done,
+		Actor: audit.Party{Type: "service", ID: "hallmark"}, Object: audit.Party{Type: "policy", ID: l.active.Digest()},
+		Fact: audit.AppendCanonical(nil, map[string]any{"policy": map[string]any{"digest": l.active.Digest(), "source": "directory"}})}, true
 }
 
 // revision returns one revision with its bundle.
