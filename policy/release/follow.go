@@ -108,5 +108,8 @@ func (r *Releases) keep(ctx context.Context, last bool) error {
 	if l == nil || l.trial == nil || !(l.trial.seen.changed.Swap(false) || last) {
 		return nil
 	}
-	return r.Trials.KeepTally(ctx, l.trial.proposal, r.Process, l.trial.seen.tally())
+	t := l.trial.seen.tally()
+	t.Asked += int(l.trial.seen.asked.Load()) // on a stage nothing is compared, only counted
+	t.Refused += int(l.trial.seen.refused.Load())
+	return r.Trials.KeepTally(ctx, l.trial.proposal, r.Process, t)
 }

@@ -55,6 +55,7 @@ func (r *Running) Evaluate(ctx context.Context, input map[string]any) (policy.An
 		answer, err := l.trial.rules.Evaluate(ctx, input)
 		if byDevice {
 			l.trial.rate.count(answer.Verdict, err)
+			l.trial.seen.count(answer.Verdict, err)
 		}
 		return answer, err
 	}

@@ -66,6 +66,17 @@ type seen struct {
 	counter *counter
 	skipped atomic.Int64 // questions for which there was no room
 	changed atomic.Bool  // since it was kept last
+
+	asked, refused atomic.Int64 // on a stage, by devices
+}
+
+// count takes in an answer that was given on a stage.
+func (s *seen) count(v policy.Verdict, err error) {
+	s.asked.Add(1)
+	if v == policy.Deny || err != nil {
+		s.refused.Add(1)
+	}
+	s.changed.Store(true)
 }
 
 func newSeen() *seen { return &seen{counter: newCounter()} }
