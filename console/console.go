@@ -30,6 +30,7 @@ import (
 	"github.com/hallmark-pki/hallmark/internal/limit"
 	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
+	"github.com/hallmark-pki/hallmark/policy/release"
 )
 
 // Config holds the live things that the door works with. All are required
@@ -45,6 +46,7 @@ type Config struct {
 	Requests  *enroll.Waiting
 	Bonds     *attest.Bonds
 	Baselines *attest.Baselines
+	Releases  *release.Releases
 	Authority *ca.Authority
 	Log       *audit.Log
 	Record    Record
@@ -90,7 +92,7 @@ func New(config Config) (*Console, error) {
 	for name, missing := range map[string]bool{
 		"Policy": config.Policy == nil, "Operators": config.Operators == nil, "People": config.People == nil, "Fleet": config.Fleet == nil,
 		"Tokens": config.Tokens == nil, "Anchors": config.Anchors == nil, "Requests": config.Requests == nil,
-		"Bonds": config.Bonds == nil, "Baselines": config.Baselines == nil,
+		"Bonds": config.Bonds == nil, "Baselines": config.Baselines == nil, "Releases": config.Releases == nil,
 		"Authority": config.Authority == nil, "Log": config.Log == nil, "Record": config.Record == nil,
 	} {
 		if missing {
@@ -198,7 +200,7 @@ func (call *call) question(action policy.Action, d deed) policy.Request {
 		Action:     action,
 		Parameters: d.parameters,
 		Resource:   d.resource,
-		Context:    call.caller.Context(),
+		Context:    d.around(call.caller.Context()),
 		At:         call.at,
 		Source:     callerIP(call.Request),
 		RequestID:  call.requestID,

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"maps"
 
 	"github.com/hallmark-pki/hallmark/policy"
 )
@@ -10,7 +11,18 @@ import (
 type deed struct {
 	resource   policy.Entity // properties that are left out are filled in by characterise
 	parameters policy.Properties
+	change     policy.Properties // of the rules: who proposed it, who approved; nil: none
 	do         func(ctx context.Context, p policy.Permit) (answer, error)
+}
+
+// around adds the change of the rules that the deed is about to what is known of its caller.
+func (d *deed) around(caller policy.Properties) policy.Properties {
+	if d.change == nil {
+		return caller
+	}
+	context := policy.Properties{"change": map[string]any(d.change)}
+	maps.Copy(context, caller)
+	return context
 }
 
 // about is a deed that the path says all of: one thing, by its name.

@@ -3,6 +3,7 @@ package console
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"math"
 	"net/http"
@@ -50,6 +51,8 @@ type Problem struct {
 	Code     string `json:"code"`               // what was wrong, for a script, in snake_case
 	Ref      string `json:"ref"`                // quote this: the decision's id where one was recorded, else the request's
 	Decision string `json:"decision,omitempty"` // id of the recorded decision, where there is one
+
+	Problems []string `json:"problems,omitempty"` // what is wrong with proposed rules, one by one
 }
 
 // problem is err as its caller may see it.
@@ -63,6 +66,10 @@ func problem(err error, requestID string) Problem {
 		Type:  "urn:hallmark:problem:" + strings.ReplaceAll(e.Kind.String(), " ", "-"),
 		Title: http.StatusText(status), Status: status, Detail: e.Says, Code: e.Code,
 		Ref: e.Ref, Decision: e.Ref,
+	}
+	var found *reported
+	if errors.As(err, &found) {
+		p.Problems = found.problems
 	}
 	if p.Code == "" {
 		p.Code = strings.ReplaceAll(e.Kind.String(), " ", "_")

@@ -38,6 +38,7 @@ import (
 	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
 	"github.com/hallmark-pki/hallmark/policy/rego"
+	"github.com/hallmark-pki/hallmark/policy/release"
 	"github.com/hallmark-pki/hallmark/store"
 )
 
@@ -51,6 +52,7 @@ type house struct {
 	founded  *ca.Founded
 	verifier note.Verifier
 
+	running   *release.Running
 	operators *ca.Operators
 	operator  crypto.Signer // the key of the operators' authority
 	admin     *tls.Certificate
@@ -132,8 +134,16 @@ func (h *house) config(issuing crypto.Signer) Config {
 	t := h.t
 	check(t, os.CopyFS(filepath.Join(h.dir, "policy"), rego.Default()))
 	h.grantRole("viewer", "viewer")
-	rules, err := rego.Load(t.Context(), rego.Config{Dir: filepath.Join(h.dir, "policy")})
-	check(t, err)
+	h.running = &release.Running{Proposals: h.db, Revisions: h.db, Language: release.Rego{}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Directory: func(context.Context) ([]byte, error) {
+			b, err := rego.ReadDir(filepath.Join(h.dir, "policy"))
+			if err != nil {
+				return nil, err
+			}
+			return b.Pack(nil)
+		}}
+	check(t, h.running.Start(t.Context()))
+	people := &operators.Register{Store: h.db, Roster: h.db, Seals: h.db, Authority: h.operators, Now: time.Now}
 	secret, public, err := audit.NewKey("console.test/log")
 	check(t, err)
 	signer, err := note.NewSigner(secret)
@@ -150,9 +160,11 @@ func (h *house) config(issuing crypto.Signer) Config {
 	check(t, os.WriteFile(filepath.Join(h.dir, "keys", "issuing.key"), []byte("secret"), 0o600))
 	return Config{
 		Now:       func() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) },
-		Policy:    &policy.Point{Engine: rules, Journal: h.db, Uphold: operators.Uphold},
+		Policy:    &policy.Point{Engine: h.running, Journal: h.db, Uphold: h.uphold},
 		Operators: pool,
-		People:    &operators.Register{Store: h.db, Roster: h.db, Seals: h.db, Authority: h.operators, Now: time.Now},
+		People:    people,
+		Releases: &release.Releases{Proposals: h.db, Revisions: h.db, Trials: h.db, Record: h.db, Journal: h.db, Running: h.running,
+			Language: release.Rego{}, Now: time.Now, Log: slog.New(slog.DiscardHandler), Operators: people.Subjects},
 		Fleet:     &fleet.Register{Store: h.db, Now: time.Now},
 		Tokens:    &enroll.Tokens{Store: h.db, Now: time.Now},
 		Anchors:   &enroll.Anchors{Store: h.db, Now: time.Now},
@@ -165,6 +177,14 @@ func (h *house) config(issuing crypto.Signer) Config {
 		Backup:    Backup{Dir: h.dir, Files: []string{"keys", "policy", "missing"}, Database: "hallmark.db", Snapshot: h.db.Backup},
 		Logger:    slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 	}
+}
+
+// uphold are the guard rails of the server.
+func (h *house) uphold(q *policy.Request) (policy.Reason, bool) {
+	if why, allowed := operators.Uphold(q); allowed {
+		return why, true
+	}
+	return h.running.Uphold(q)
 }
 
 // grantRole gives an operator a role in data.json.

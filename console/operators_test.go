@@ -23,7 +23,6 @@ import (
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
-	"github.com/hallmark-pki/hallmark/policy/rego"
 	"github.com/hallmark-pki/hallmark/store"
 )
 
@@ -81,7 +80,7 @@ func TestWhoIsBarredIsOut(t *testing.T) {
 			for protocol, http2 := range map[string]bool{"HTTP/2.0": true, "HTTP/1.1": false} {
 				name := "eve-" + string(rune('a'+n)) + "-" + protocol[5:6]
 				h.grantRole(name, "admin")
-				check(t, h.Policy.Engine.(*rego.Engine).Reload(t.Context()))
+				check(t, h.running.Reload(t.Context()))
 				eve := h.administrator(name)
 				client := h.client(eve)
 				transport := client.Transport.(*http.Transport)
@@ -127,8 +126,6 @@ func TestEveryRouteIsShutToWhoIsBarred(t *testing.T) {
 	samples := h.samples()
 	for n, a := range acts {
 		name := "eve-" + string(rune('a'+n))
-		h.grantRole(name, "admin")
-		check(t, h.Policy.Engine.(*rego.Engine).Reload(t.Context()))
 		eve := h.administrator(name)
 		check(t, a.do(h, name, eve))
 		client := h.client(eve)
@@ -189,7 +186,7 @@ func TestOtherReplicasKnow(t *testing.T) {
 func TestALongTransferIsCut(t *testing.T) {
 	h := newHouse(t)
 	h.grantRole("eve", "admin")
-	check(t, h.Policy.Engine.(*rego.Engine).Reload(t.Context()))
+	check(t, h.running.Reload(t.Context()))
 	eve := h.administrator("eve")
 	client := h.client(eve)
 	h.want(client, 200, "GET", "/api/v1/tokens", "")
@@ -221,7 +218,7 @@ func TestALongTransferIsCut(t *testing.T) {
 func (h *house) rule(text string) {
 	h.t.Helper()
 	check(h.t, os.WriteFile(filepath.Join(h.dir, "policy", "more.rego"), []byte("package hallmark\n\n"+text), 0o644))
-	check(h.t, h.Policy.Engine.(*rego.Engine).Reload(h.t.Context()))
+	check(h.t, h.running.Reload(h.t.Context()))
 }
 
 // sealed seals a key and returns it put together again.

@@ -53,8 +53,21 @@ func (c *Console) describe(ctx context.Context, d *deed) (policy.Properties, err
 			return nil, err
 		}
 		return found.Resource().Properties, nil
+	case kind == "policy":
+		return c.describeProposal(ctx, d)
 	}
 	return nil, nil
+}
+
+// describeProposal describes a proposal, and the change of the rules that it is.
+func (c *Console) describeProposal(ctx context.Context, d *deed) (policy.Properties, error) {
+	found, err := c.Releases.Find(ctx, d.resource.ID)
+	if err != nil {
+		return nil, err
+	}
+	resource, change := found.Question()
+	d.change = change
+	return resource.Properties, nil
 }
 
 // describeToken describes a token by the device that it is for. A new one is in no store yet.

@@ -25,6 +25,9 @@ type route struct {
 // longTransfer is enough for 64 MiB up, or a database down, over a slow line.
 const longTransfer = 15 * time.Minute
 
+// longRehearsal is enough to check the largest bundle, and to ask anew what a large fleet asked in a week.
+const longRehearsal = 15 * time.Minute
+
 // routes is the whole API.
 var routes = []route{
 	{"POST", "/api/v1/tokens", policy.CreateToken, (*Console).createToken, 0, nil},
@@ -80,6 +83,21 @@ var routes = []route{
 	{"POST", "/api/v1/operators/{name}/certify", policy.CertifyOperator, (*Console).certifyOperator, 0, nil},
 	{"POST", "/api/v1/operators/{name}/renew", policy.RenewOperator, (*Console).renewOperator, 0, nil},
 	{"POST", "/api/v1/operators/{name}/revoke", policy.RevokeOperator, (*Console).revokeOperator, 0, nil},
+
+	{"GET", "/api/v1/policy", policy.ShowPolicy, (*Console).showPolicy, 0, nil},
+	{"GET", "/api/v1/policy/bundle", policy.ShowPolicy, (*Console).fetchPolicy, 0, nil},
+	{"GET", "/api/v1/policy/revisions", policy.PolicyHistory, (*Console).policyHistory, 0, nil},
+	{"GET", "/api/v1/policy/revisions/{revision}/bundle", policy.ShowPolicy, (*Console).fetchRevision, 0, nil},
+	{"POST", "/api/v1/policy/proposals", policy.ProposePolicy, (*Console).proposePolicy, longRehearsal, nil},
+	{"GET", "/api/v1/policy/proposals", policy.ListPolicies, (*Console).listProposals, 0, nil},
+	{"GET", "/api/v1/policy/proposals/{id}", policy.ShowPolicy, (*Console).showProposal, 0, nil},
+	{"GET", "/api/v1/policy/proposals/{id}/bundle", policy.ShowPolicy, (*Console).fetchProposal, 0, nil},
+	{"POST", "/api/v1/policy/proposals/{id}/replay", policy.ReplayPolicy, (*Console).replayProposal, longRehearsal, nil},
+	{"POST", "/api/v1/policy/proposals/{id}/approve", policy.ApprovePolicy, (*Console).approveProposal, 0, nil},
+	{"POST", "/api/v1/policy/proposals/{id}/reject", policy.RejectPolicy, (*Console).rejectProposal, 0, nil},
+	{"POST", "/api/v1/policy/proposals/{id}/withdraw", policy.WithdrawPolicy, (*Console).withdrawProposal, 0, nil},
+	{"POST", "/api/v1/policy/proposals/{id}/activate", policy.ActivatePolicy, (*Console).activateProposal, 0, nil},
+	{"POST", "/api/v1/policy/rollback", policy.RollbackPolicy, (*Console).rollbackPolicy, 0, nil},
 
 	{"POST", "/api/v1/breakglass", policy.SealBreakglass, (*Console).sealBreakglass, 0, nil},
 	{"POST", "/api/v1/breakglass/open", policy.OpenBreakglass, (*Console).openBreakglass, 0, (*Console).byHalves},

@@ -71,7 +71,36 @@ func (h *house) samples() map[string]sample {
 		h.certified(name)
 	}
 	check(h.t, h.People.Suspend(h.t.Context(), h.permit(policy.SuspendOperator, "mia"), "mia", "on leave"))
+	ann := h.client(h.certified("ann", operators.Role{Name: "admin"}))
+	ben := h.client(h.certified("ben", operators.Role{Name: "admin"}))
+	// Rules in force, and rules before them to return to; and then changes to do something with.
+	first, rules := h.proposed(ann, ben), map[string]string{}
+	h.want(ben, 200, "POST", proposals+"/"+first.ID+"/approve", "")
+	h.want(ben, 200, "POST", proposals+"/"+first.ID+"/activate", "")
+	another := h.changed("unaffirmed_lifetime", "3h", nil)
+	for name, author := range map[string]*http.Client{"look": ann, "approve": ann, "reject": ann, "activate": ann, "withdraw": h.client(h.admin)} {
+		var made struct{ ID string }
+		h.send(author, "POST", proposals, bundleType, another).into(h.t, &made)
+		rules[name] = proposals + "/" + made.ID
+		h.want(ben, 200, "POST", rules[name]+"/replay", "")
+	}
+	h.want(ben, 200, "POST", rules["activate"]+"/approve", "")
 	return map[string]sample{
+		"GET /api/v1/policy":                             {"/api/v1/policy", none, "", 200},
+		"GET /api/v1/policy/bundle":                      {"/api/v1/policy/bundle", none, "", 200},
+		"GET /api/v1/policy/revisions":                   {"/api/v1/policy/revisions?limit=2", none, "", 200},
+		"GET /api/v1/policy/revisions/{revision}/bundle": {"/api/v1/policy/revisions/1/bundle", none, "", 200},
+		"POST /api/v1/policy/proposals":                  {proposals + "?note=n", bundleType, h.changed("unaffirmed_lifetime", "1h", nil), 201},
+		"GET /api/v1/policy/proposals":                   {proposals + "?state=open&author=ann", none, "", 200},
+		"GET /api/v1/policy/proposals/{id}":              {rules["look"], none, "", 200},
+		"GET /api/v1/policy/proposals/{id}/bundle":       {rules["look"] + "/bundle", none, "", 200},
+		"POST /api/v1/policy/proposals/{id}/replay":      {rules["look"] + "/replay", asJSON, `{"last":"1d"}`, 200},
+		"POST /api/v1/policy/proposals/{id}/approve":     {rules["approve"] + "/approve", asJSON, `{"note":"good"}`, 200},
+		"POST /api/v1/policy/proposals/{id}/reject":      {rules["reject"] + "/reject", asJSON, reason, 200},
+		"POST /api/v1/policy/proposals/{id}/withdraw":    {rules["withdraw"] + "/withdraw", asJSON, reason, 200},
+		"POST /api/v1/policy/proposals/{id}/activate":    {rules["activate"] + "/activate", asJSON, `{"stage":"all","reason":"because"}`, 200},
+		"POST /api/v1/policy/rollback":                   {"/api/v1/policy/rollback", asJSON, reason, 200},
+
 		"POST /api/v1/tokens":                   {"/api/v1/tokens", asJSON, `{"uses":2,"ttl":"7d"}`, 201},
 		"GET /api/v1/tokens":                    {"/api/v1/tokens", none, "", 200},
 		"GET /api/v1/tokens/{id}":               {"/api/v1/tokens/" + token.ID, none, "", 200},

@@ -201,7 +201,7 @@ func (h *house) openDoors(context.Context) error {
 	h.console, err = console.New(console.Config{
 		Policy: h.policy, Operators: pool, People: h.people,
 		Fleet: register, Tokens: tokens, Anchors: anchors, Requests: waiting,
-		Bonds: &attest.Bonds{Store: h.db, Now: time.Now}, Baselines: baselines,
+		Bonds: &attest.Bonds{Store: h.db, Now: time.Now}, Baselines: baselines, Releases: h.releases,
 		Authority: h.authority, Log: h.auditLog, Record: h.db, Backup: h.backup(), Logger: h.log,
 		Limiter: limiter, Observe: h.metrics.called,
 	})

@@ -92,7 +92,7 @@ var plan = map[string]room{
 		"attest":    "operators manage baselines and lift bonds",
 		"operators": "knows its callers by the register, and they manage it",
 		"enroll":    "operators manage tokens, anchors and held requests", "ca": "operators look at certificates",
-		"fleet": "operators manage devices", "policy": "asks for every Permit",
+		"fleet": "operators manage devices", "policy": "asks for every Permit", "policy/release": "operators lead the life of the policy",
 		"audit": "serves the record", "internal/fault": "translates errors at the door", "internal/limit": refusals}},
 	"store": {level: 5, imports: map[string]string{
 		"ca": "implements its Store", "enroll": "implements its stores", "fleet": "implements its Store",
