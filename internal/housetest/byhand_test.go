@@ -83,11 +83,18 @@ func primary(t transport.TPM, hierarchy tpm2.TPMHandle, restricted bool, label s
 	if err != nil {
 		return object{}, err
 	}
+	public := make([]byte, 65)
+	public[0] = 4
+	new(big.Int).SetBytes(point.X.Buffer).FillBytes(public[1:33])
+	new(big.Int).SetBytes(point.Y.Buffer).FillBytes(public[33:])
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), public)
+	if err != nil {
+		return object{}, err
+	}
 	return object{
 		handle: tpm2.AuthHandle{Handle: made.ObjectHandle, Name: made.Name, Auth: tpm2.PasswordAuth(nil)},
 		area:   made.OutPublic.Bytes(),
-		key: &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(point.X.Buffer),
-			Y: new(big.Int).SetBytes(point.Y.Buffer)},
+		key:    key,
 	}, nil
 }
 

@@ -108,10 +108,13 @@ func (m *Maker) certifyECC(t testing.TB, c *TPM) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	public := ek.Public.(*ecdsa.PublicKey)
+	public, err := ek.Public.(*ecdsa.PublicKey).Bytes() // 4, X and Y
+	if err != nil {
+		t.Fatal(err)
+	}
 	out := t.TempDir()
 	tool := exec.Command("swtpm_localca", "--type", "ek", "--dir", out, "--tpm2",
-		"--ek", fmt.Sprintf("x=%064x,y=%064x,id=secp256r1", public.X, public.Y),
+		"--ek", fmt.Sprintf("x=%x,y=%x,id=secp256r1", public[1:33], public[33:]),
 		"--tpm-spec-family", "2.0", "--tpm-spec-level", "0", "--tpm-spec-revision", "164",
 		"--tpm-manufacturer", "id:00001014", "--tpm-model", "swtpm", "--tpm-version", "id:20191023",
 		"--configfile", filepath.Join(m.folder, "localca.conf"), "--optsfile", filepath.Join(m.folder, "options"))
