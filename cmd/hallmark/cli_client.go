@@ -100,6 +100,9 @@ type refusal struct{ console.Problem }
 // Error returns the reason, and on a second line what to quote.
 func (r *refusal) Error() string {
 	text := fmt.Sprintf("%s (%s)", escape(r.Detail), escape(r.Code))
+	for _, p := range r.Problems {
+		text += "\n  " + escape(p)
+	}
 	if r.Decision != "" {
 		return text + "\ndecision: " + escape(r.Decision)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"text/tabwriter"
@@ -17,11 +18,8 @@ import (
 
 func policyCommand() *cobra.Command {
 	c := new(connection)
-	command := &cobra.Command{Use: "policy VERB", Short: "The rules: show them, check them, test them", Args: knownVerb,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	command.PersistentFlags().StringVar(&c.dir, "data", defaultDir, "the server's data directory")
-	c.outputFlag(command)
-	return withVerbs(command, policyShow(c), policyCheck(c), policyTest(c))
+	verbs := append([]*cobra.Command{policyShow(c), policyCheck(c), policyTest(c)}, policyVerbs(c)...)
+	return noun("policy", "The rules: show, check and test them; propose, replay, approve and activate a change", c, verbs...)
 }
 
 // policyFile is one file of a policy directory.
@@ -33,40 +31,91 @@ type policyFile struct {
 func policyShow(c *connection) *cobra.Command {
 	var out string
 	show := &cobra.Command{
-		Use:   "show",
-		Short: "Print the policy's files, or write them to a directory",
+		Use:   "show [PROPOSAL]",
+		Short: "Print the rules in force, or a proposal; or write the rules to a directory",
+		Long: `Print the rules that the server answers with, or write them to a directory, with
+--out. With a proposal, say where it stands, or write its rules. Where no server runs
+the rules are those of the policy directory.`,
 		Example: `  hallmark policy show
-  hallmark policy show --out my-policy`,
-		Args: takes(),
-		RunE: func(command *cobra.Command, _ []string) error {
-			asJSON, err := c.asJSON()
-			if err != nil {
-				return err
+  hallmark policy show --out my-policy
+  hallmark policy show 06h0ksg103pjsk82`,
+		Args: func(command *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
 			}
-			dir, err := policyDir(c.dir)
-			if err != nil {
-				return err
+			return takes("PROPOSAL")(command, args)
+		},
+		RunE: func(command *cobra.Command, args []string) error {
+			if _, err := os.Stat(filepath.Join(c.dir, runFile)); len(args) == 0 && c.server == "" && errors.Is(err, fs.ErrNotExist) {
+				return showDirectory(c, command.OutOrStdout(), out)
 			}
-			files, err := readPolicy(dir)
-			if err != nil {
-				return err
-			}
-			switch {
-			case out != "":
-				return writePolicy(out, files)
-			case asJSON:
-				return printJSON(command.OutOrStdout(), map[string]any{"dir": dir, "files": files})
-			}
-			for _, f := range files {
-				if _, err := fmt.Fprintf(command.OutOrStdout(), "# ---- %s\n%s\n", f.Name, f.Content); err != nil {
-					return err
-				}
-			}
-			return nil
+			return c.verb(func(ctx context.Context, s *session, args []string) error { return s.showPolicy(ctx, args, out) })(command, args)
 		},
 	}
 	show.Flags().StringVar(&out, "out", "", "a new directory to write the files to")
 	return show
+}
+
+// showPolicy shows what the server says: the rules in force, or a proposal.
+func (s *session) showPolicy(ctx context.Context, args []string, out string) error {
+	path := policyPath
+	if len(args) > 0 {
+		path = proposalPath + url.PathEscape(args[0])
+		if out == "" {
+			return s.proposal(ctx, "GET", path, nil, nil)
+		}
+	}
+	response, err := s.call(ctx, "GET", path+"/bundle", nil, nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	packed, err := io.ReadAll(io.LimitReader(response.Body, rego.MaxPacked+1))
+	if err != nil {
+		return fmt.Errorf("the transfer broke off: %w", err)
+	}
+	b, err := rego.ReadBundle(packed, nil)
+	if err != nil {
+		return fmt.Errorf("the server's answer cannot be read: %w", err)
+	}
+	var files []policyFile
+	for _, f := range b.Files() {
+		files = append(files, policyFile{f.Name, string(f.Text)})
+	}
+	return showFiles(s.out, s.json, out, files, map[string]any{"digest": b.Digest(), "files": files})
+}
+
+// showDirectory shows the rules that a server would start with.
+func showDirectory(c *connection, w io.Writer, out string) error {
+	asJSON, err := c.asJSON()
+	if err != nil {
+		return err
+	}
+	dir, err := policyDir(c.dir)
+	if err != nil {
+		return err
+	}
+	files, err := readPolicy(dir)
+	if err != nil {
+		return err
+	}
+	return showFiles(w, asJSON, out, files, map[string]any{"dir": dir, "files": files})
+}
+
+// showFiles writes the files to the directory out, or prints them.
+func showFiles(w io.Writer, asJSON bool, out string, files []policyFile, whole map[string]any) error {
+	switch {
+	case out != "":
+		return writePolicy(out, files)
+	case asJSON:
+		return printJSON(w, whole)
+	}
+	for _, f := range files {
+		if _, err := fmt.Fprintf(w, "# ---- %s\n%s\n", f.Name, f.Content); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // policyDir is where the configuration of a data directory says the rules are.
@@ -106,6 +155,9 @@ func writePolicy(dir string, files []policyFile) error {
 		return fmt.Errorf("%s is not empty", dir)
 	}
 	for _, f := range files {
+		if !filepath.IsLocal(filepath.FromSlash(f.Name)) {
+			return fmt.Errorf("%q is no name of a policy's file", f.Name)
+		}
 		path := filepath.Join(dir, filepath.FromSlash(f.Name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
