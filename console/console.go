@@ -85,6 +85,8 @@ type Console struct {
 	mux    *http.ServeMux
 	origin *http.CrossOriginProtection
 	backup sync.Mutex // one backup at a time
+
+	rehearsal sync.Mutex // one set of rules checked or replayed at a time
 }
 
 // New returns the door, or an error that names what its Config lacks.

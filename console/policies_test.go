@@ -137,6 +137,11 @@ func TestBadRulesAreNotTaken(t *testing.T) {
 	if r := h.send(admin, "POST", proposals+"?base=sha256:00", bundleType, h.changed("unaffirmed_lifetime", "2h", nil)); r.StatusCode != 409 {
 		t.Errorf("from other rules: %s", r.Status)
 	}
+	h.rehearsal.Lock()
+	if r := h.send(admin, "POST", proposals, bundleType, bad); r.StatusCode != 503 || r.Header.Get("Retry-After") == "" {
+		t.Errorf("two at a time: %s", r.Status)
+	}
+	h.rehearsal.Unlock()
 	h.want(admin, 404, "GET", proposals+"/nothing", "")
 	h.want(admin, 400, "GET", "/api/v1/policy/revisions/01/bundle", "")
 	h.want(admin, 404, "GET", "/api/v1/policy/revisions/7/bundle", "")

@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/internal/fault"
@@ -28,6 +29,10 @@ func (c *Console) proposePolicy(call *call) (deed, error) {
 			if err != nil {
 				return answer{}, err
 			}
+			if !c.rehearsal.TryLock() {
+				return answer{}, errRehearsing
+			}
+			defer c.rehearsal.Unlock()
 			made, err := c.Releases.Propose(ctx, p, release.Draft{ID: id, Bundle: packed, Base: base, Note: note})
 			if err != nil {
 				return answer{}, withReport(err, &made.Report)
@@ -36,6 +41,10 @@ func (c *Console) proposePolicy(call *call) (deed, error) {
 		},
 	}, nil
 }
+
+// errRehearsing answers who would check or replay rules while that is going on:
+// it takes all the processors that there are, and devices want some of them.
+var errRehearsing = &fault.Error{Kind: fault.Busy, Code: "rehearsal_running", Says: "other rules are being checked or replayed", After: 5 * time.Second}
 
 // reported is an error about rules, with what is wrong with them one by one.
 type reported struct {
@@ -118,6 +127,10 @@ func (c *Console) replayProposal(call *call) (deed, error) {
 		over = release.Period{Since: call.at.Add(-span), Until: call.at}
 	}
 	return call.uponProposal(policy.Properties{"last": body.Last}, func(ctx context.Context, p policy.Permit, id string) (release.Proposal, error) {
+		if !c.rehearsal.TryLock() {
+			return release.Proposal{}, errRehearsing
+		}
+		defer c.rehearsal.Unlock()
 		return c.Releases.Replay(ctx, p, id, over, nil)
 	})
 }
