@@ -37,6 +37,9 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 		return err
 	}
 	db.writers.SetMaxOpenConns(1)
+	if err = awaken(ctx, db.writers); err != nil {
+		return fmt.Errorf("store: opening %s: %w", path, err)
+	}
 	if err = migrateSQLite(ctx, db.writers, path); err != nil {
 		return err
 	}
@@ -50,6 +53,24 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	db.changer, db.sequencer = db.committer, db.committer
 	db.folder, err = newFolder(path)
 	return err
+}
+
+// awaken opens the first connection. Processes that do so with a new file at the
+// same moment are in each other's way while it becomes one with a write-ahead log, and
+// SQLite does not wait then: it says that it is busy, to each of them at once.
+func awaken(ctx context.Context, pool *sql.DB) error {
+	const patience = 10 * time.Second
+	for start := time.Now(); ; {
+		err := pool.PingContext(ctx)
+		if err == nil || !(sqliteEngine{}).trouble(err).busy || time.Since(start) > patience {
+			return err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // createFile makes an empty database file that only its owner may read. SQLite
