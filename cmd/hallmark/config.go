@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"crypto/x509"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -218,6 +219,11 @@ func (c *Config) check() error {
 		if err := est.CheckLabel(name); err != nil {
 			return fmt.Errorf("profiles: %q: %w", name, err)
 		}
+	}
+	// Profiles want no more of an issuer than a key identifier, and any will do to see
+	// whether they are sound: before a first start makes one.
+	if _, err := c.enrollProfiles(&x509.Certificate{SubjectKeyId: make([]byte, 20)}); err != nil {
+		return err
 	}
 	if l := c.Limits; l.SourceRate < 0 || l.SourceBurst < 0 || l.IdentityRate < 0 || l.IdentityBurst < 0 {
 		return errors.New("limits: rates and bursts are not negative; rates: false switches them off")

@@ -125,3 +125,19 @@ func TestNonceLimits(t *testing.T) {
 		t.Errorf("--rate-limits=off: %v", err)
 	}
 }
+
+// A mistake in a profile is found when the file is read, before a first start
+// has made an authority.
+func TestWrongProfilesAreFoundFirst(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	for wrong, says := range map[string]string{
+		"evidence: sometimes": `evidence: "sometimes"`, "lifetime: 1s": "lifetime", "keys: [RSA-many]": "RSA-many",
+	} {
+		if err := os.WriteFile(path, []byte("profiles:\n  device:\n    "+wrong+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readConfig(path, options{}); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}
