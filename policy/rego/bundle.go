@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
 )
 
@@ -19,6 +20,7 @@ type Bundle struct {
 	sources  *sources
 	revision string
 	metadata map[string]any
+	roots    []string // what the manifest says that it is about; nil: everything
 }
 
 // File is one file of a Bundle.
@@ -57,7 +59,7 @@ func ReadBundle(packed []byte, trust *Trust) (*Bundle, error) {
 		}
 	}
 	b.sources.sort()
-	return b, nil
+	return b, b.keepsTo(b.roots)
 }
 
 // Names of OPA's bundle format.
@@ -65,6 +67,16 @@ const (
 	manifestFile   = ".manifest"
 	signaturesFile = ".signatures.json"
 )
+
+// Repack writes a packed bundle anew, signed with the seal: its rules, tests and data under a manifest
+// of ours, and nothing else that it may have come with.
+func Repack(packed []byte, seal *Seal) ([]byte, error) {
+	b, err := ReadBundle(packed, nil)
+	if err != nil {
+		return nil, err
+	}
+	return b.Pack(seal)
+}
 
 // take takes one file of a packed bundle in.
 func (b *Bundle) take(name string, text []byte) error {
@@ -95,11 +107,90 @@ func (b *Bundle) takeManifest(text []byte) error {
 			return Problems{{File: manifestFile, Says: fmt.Sprintf("file_rego_versions of %q must be 1", shorten(pattern))}}
 		}
 	}
+	if len(m.WasmResolvers) > 0 {
+		return Problems{{File: manifestFile, Says: "compiled rules cannot be looked at; build the bundle without a WebAssembly target"}}
+	}
 	if len(m.Revision) > maxText {
 		return Problems{{File: manifestFile, Says: fmt.Sprintf("a revision has at most %d bytes", maxText)}}
 	}
 	b.revision, b.metadata = m.Revision, m.Metadata
+	if m.Roots != nil {
+		b.roots = *m.Roots
+	}
 	return nil
+}
+
+// maxRoots bounds the roots of a manifest.
+const maxRoots = 256
+
+// keepsTo holds rules and data against the manifest's roots, as OPA does: what lies
+// outside of them an agent would refuse that we had taken. Rules that do not parse are left to Vet.
+func (b *Bundle) keepsTo(roots []string) error {
+	wrong := func(file, says string) error { return Problems{{File: file, Says: says}} }
+	if roots == nil {
+		return nil
+	}
+	if len(roots) > maxRoots {
+		return wrong(manifestFile, fmt.Sprintf("more than %d roots", maxRoots))
+	}
+	for i, root := range roots {
+		roots[i] = strings.Trim(root, "/")
+		for _, other := range roots[:i] {
+			if bundle.RootPathsOverlap(roots[i], other) {
+				return wrong(manifestFile, fmt.Sprintf("the roots %q and %q overlap", shorten(other), shorten(roots[i])))
+			}
+		}
+	}
+	within := func(name string) bool {
+		return slices.ContainsFunc(roots, func(root string) bool { return root == "" || name == root || strings.HasPrefix(name, root+"/") })
+	}
+	for _, f := range slices.Concat(b.sources.rules, b.sources.tests) {
+		if name, ok := packageOf(f); ok && !within(name) {
+			return wrong(f.name, fmt.Sprintf("its package %s lies outside of the roots that the manifest names", shorten(name)))
+		}
+	}
+	document, err := b.sources.document()
+	if err != nil {
+		return err
+	}
+	if outside := stray("", document, roots, within); outside != "" {
+		return wrong(b.sources.data.name, fmt.Sprintf("%s lies outside of the roots that the manifest names", shorten(outside)))
+	}
+	return nil
+}
+
+// packageOf is the path of a module's package below data, if it parses.
+func packageOf(f file) (name string, ok bool) {
+	module, err := ast.ParseModuleWithOpts(f.name, string(f.text), ast.ParserOptions{RegoVersion: ast.RegoV1})
+	if err != nil || module == nil {
+		return "", false
+	}
+	var parts []string
+	for _, term := range module.Package.Path[1:] {
+		if part, isText := term.Value.(ast.String); isText {
+			parts = append(parts, string(part))
+		}
+	}
+	return strings.Join(parts, "/"), true
+}
+
+// stray is a path of the data that no root holds, or empty.
+func stray(at string, document map[string]any, roots []string, within func(string) bool) string {
+	for _, name := range slices.Sorted(maps.Keys(document)) {
+		path := strings.TrimPrefix(at+"/"+name, "/")
+		if within(path) {
+			continue
+		}
+		deeper, isObject := document[name].(map[string]any)
+		leads := slices.ContainsFunc(roots, func(root string) bool { return strings.HasPrefix(root, path+"/") })
+		if !isObject || !leads {
+			return path
+		}
+		if outside := stray(path, deeper, roots, within); outside != "" {
+			return outside
+		}
+	}
+	return ""
 }
 
 // Digest names the rules and data as "sha256:<hex>", as decisions record them (see the policy guide).

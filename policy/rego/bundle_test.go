@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -41,7 +42,7 @@ func mustPack(t testing.TB, seal *Seal) []byte {
 }
 
 func trusting(id string, key *ecdsa.PrivateKey) *Trust {
-	return &Trust{Keys: map[string]*ecdsa.PublicKey{id: &key.PublicKey}}
+	return &Trust{Keys: map[string]crypto.PublicKey{id: &key.PublicKey}}
 }
 
 func TestBundleDecidesAsItsDirectory(t *testing.T) {
@@ -75,7 +76,7 @@ func TestOPAReadsSignedBundles(t *testing.T) {
 	packed := mustPack(t, &Seal{Key: key, KeyID: "release", Scope: "gateways"})
 	trust := trusting("release", key)
 	trust.Scope = "gateways"
-	config, err := trust.config()
+	config, err := trust.config(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

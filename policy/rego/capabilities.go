@@ -1,6 +1,7 @@
 package rego
 
 import (
+	"encoding/json"
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -58,4 +59,13 @@ func capabilities() *ast.Capabilities {
 	c.FutureKeywords = nil  // the language is Rego v1, no more and no less
 	c.AllowNet = []string{} // empty forbids all hosts, nil would allow them
 	return c
+}
+
+// Capabilities is what rules are compiled against, as opa's --capabilities takes it: a JSON document.
+func Capabilities() ([]byte, error) {
+	text, err := json.MarshalIndent(capabilities(), "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return append(text, '\n'), nil
 }

@@ -94,6 +94,7 @@ func unpack(packed []byte) (map[string][]byte, error) {
 	}
 	// What is unpacked is a little more than the files: headers, padding, signatures.
 	bounded := &io.LimitedReader{R: zipped, N: 2*maxBytes + maxFiles*4096}
+	room := bounded.N
 	archive := tar.NewReader(bounded)
 	files := map[string][]byte{}
 	for {
@@ -107,7 +108,7 @@ func unpack(packed []byte) (map[string][]byte, error) {
 		if header.Typeflag == tar.TypeDir {
 			continue
 		}
-		name := strings.TrimPrefix(strings.TrimPrefix(header.Name, "."), "/")
+		name := strings.TrimPrefix(strings.TrimPrefix(header.Name, "./"), "/")
 		switch {
 		case header.Typeflag != tar.TypeReg:
 			return nil, Problems{{File: shorten(name), Says: "a bundle holds regular files and nothing else"}}
@@ -118,15 +119,23 @@ func unpack(packed []byte) (map[string][]byte, error) {
 		case len(files) == maxEntries:
 			return nil, Problems{{File: ".", Says: fmt.Sprintf("more than %d files", maxEntries)}}
 		}
+		// A file with holes takes room that the archive does not: the bound on what is read does not see them.
+		if room -= header.Size; room < 0 {
+			return nil, tooMuch()
+		}
 		if files[name], err = io.ReadAll(archive); err != nil {
 			return nil, unpackProblem(bounded, err)
 		}
 	}
 }
 
+func tooMuch() error {
+	return Problems{{File: ".", Says: fmt.Sprintf("the bundle's files are larger than %d KiB together", maxBytes>>10)}}
+}
+
 func unpackProblem(bounded *io.LimitedReader, err error) error {
 	if bounded.N <= 0 {
-		return Problems{{File: ".", Says: fmt.Sprintf("the bundle's files are larger than %d KiB together", maxBytes>>10)}}
+		return tooMuch()
 	}
 	return Problems{{File: ".", Says: "not an OPA bundle (tar.gz): " + err.Error()}}
 }

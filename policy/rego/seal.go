@@ -1,24 +1,19 @@
 package rego
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/big"
-	"slices"
 
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/util"
@@ -31,10 +26,33 @@ type Seal struct {
 	Scope string        // as the agent's configuration has it; may be empty
 }
 
-// Trust says which signatures of bundles are accepted.
-type Trust struct {
-	Keys  map[string]*ecdsa.PublicKey // by key id; on P-256
-	Scope string                      // that the signature has to be for; may be empty
+// KeyID names a public key as RFC 7638 does: by the SHA-256 of its JWK, base64url. The key is ECDSA on P-256.
+func KeyID(public crypto.PublicKey) (string, error) {
+	jwk, err := JWK(public)
+	if err != nil {
+		return "", err
+	}
+	// RFC 7638, Section 3.2: the required members, sorted, without white space.
+	text, err := json.Marshal(map[string]string{"crv": jwk["crv"], "kty": jwk["kty"], "x": jwk["x"], "y": jwk["y"]})
+	if err != nil {
+		return "", err
+	}
+	digest := sha256.Sum256(text)
+	return base64.RawURLEncoding.EncodeToString(digest[:]), nil
+}
+
+// JWK is the public key as a JSON Web Key (RFC 7517). The key is ECDSA on P-256.
+func JWK(public crypto.PublicKey) (map[string]string, error) {
+	key, ok := public.(*ecdsa.PublicKey)
+	if !ok || key.Curve != elliptic.P256() {
+		return nil, errors.New("the key that signs bundles has to be ECDSA on P-256")
+	}
+	point, err := key.Bytes() // 4, then x and y of 32 bytes each
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig",
+		"x": base64.RawURLEncoding.EncodeToString(point[1:33]), "y": base64.RawURLEncoding.EncodeToString(point[33:])}, nil
 }
 
 // claims are what a bundle's signature is over.
@@ -110,54 +128,4 @@ func (s *Seal) token(c claims, public *ecdsa.PublicKey) (string, error) {
 	signature.R.FillBytes(raw[:32])
 	signature.S.FillBytes(raw[32:])
 	return input + "." + base64.RawURLEncoding.EncodeToString(raw), nil
-}
-
-// verify demands a signature of a trusted key over exactly these files.
-func (t *Trust) verify(files map[string][]byte) error {
-	text, ok := files[signaturesFile]
-	if !ok {
-		return errors.New("the bundle is not signed")
-	}
-	var signatures bundle.SignaturesConfig
-	if err := json.Unmarshal(text, &signatures); err != nil {
-		return fmt.Errorf("no signatures: %w", err)
-	}
-	signatures.Plugin = "" // how to verify is not for the bundle to say
-	config, err := t.config()
-	if err != nil {
-		return err
-	}
-	signed, err := bundle.VerifyBundleSignature(signatures, config)
-	if err != nil {
-		return err
-	}
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if name == signaturesFile {
-			continue
-		}
-		if err := bundle.VerifyBundleFile(name, *bytes.NewBuffer(files[name]), signed); err != nil {
-			return err
-		}
-	}
-	if len(signed) > 0 {
-		return fmt.Errorf("%s is signed and is not in the bundle", slices.Min(slices.Collect(maps.Keys(signed))))
-	}
-	return nil
-}
-
-// config is the trust as OPA's verifier wants it.
-func (t *Trust) config() (*bundle.VerificationConfig, error) {
-	keys := make(map[string]*bundle.KeyConfig, len(t.Keys))
-	for id, key := range t.Keys {
-		if key.Curve != elliptic.P256() {
-			return nil, fmt.Errorf("key %q is not on P-256", id)
-		}
-		der, err := x509.MarshalPKIXPublicKey(key)
-		if err != nil {
-			return nil, fmt.Errorf("key %q: %w", id, err)
-		}
-		text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
-		keys[id] = &bundle.KeyConfig{Key: string(text), Algorithm: "ES256"}
-	}
-	return bundle.NewVerificationConfig(keys, "", t.Scope, nil), nil
 }
