@@ -78,6 +78,11 @@ const (
 	RenewOperator   Action = "operator.renew"   // another certificate for the one held
 	RevokeOperator  Action = "operator.revoke"  // one certificate, or all
 
+	CreateSession Action = "session.create" // sign in by the identity provider
+	ShowSession   Action = "session.show"   // who one is to this server
+	ListSessions  Action = "session.list"
+	EndSession    Action = "session.end" // sign out, or sign somebody out
+
 	SealBreakglass Action = "breakglass.seal"
 	OpenBreakglass Action = "breakglass.open"
 
@@ -102,6 +107,7 @@ var actions = map[Action]struct{ reads bool }{
 	ProposePolicy: {}, ReplayPolicy: {}, ApprovePolicy: {}, RejectPolicy: {}, WithdrawPolicy: {}, ActivatePolicy: {}, RollbackPolicy: {},
 	AddOperator: {}, ListOperators: {reads: true}, ShowOperator: {reads: true}, AssignOperator: {}, SuspendOperator: {}, ResumeOperator: {},
 	RemoveOperator: {}, CertifyOperator: {}, RenewOperator: {}, RevokeOperator: {},
+	CreateSession: {}, ShowSession: {reads: true}, ListSessions: {reads: true}, EndSession: {},
 	SealBreakglass: {}, OpenBreakglass: {},
 	ReadRecord: {reads: true}, CreateBackup: {reads: true},
 }

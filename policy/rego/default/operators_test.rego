@@ -51,6 +51,15 @@ test_everybody_renews_their_own_certificate if {
 	asked({"roles": []}, "operator.renew", {"type": "operator", "id": "carl", "properties": {}}).verdict == "deny"
 }
 
+test_everybody_has_sessions_of_their_own if {
+	own := {"type": "session", "id": "s1", "properties": {"operator": "berta"}}
+	every action in ["session.create", "session.show", "session.list", "session.end"] {
+		asked({"roles": []}, action, own).verdict == "allow"
+		asked({"roles": []}, action, object.union(own, {"properties": {"operator": "carl"}})).verdict == "deny"
+	}
+	asked({"roles": ["admin"]}, "session.end", object.union(own, {"properties": {"operator": "carl"}})).verdict == "allow"
+}
+
 test_breakglass if {
 	question := {
 		"subject": {"type": "user", "id": "breakglass-1", "properties": {"roles": [], "scopes": {}}},
