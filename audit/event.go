@@ -83,7 +83,7 @@ type Party struct {
 
 // Event is one thing that happened. Its zero Outcome is invalid and refused by Leaf.
 type Event struct {
-	ID       ID
+	ID       ID        // NewID of At: the time in it finds the entries of a period
 	At       time.Time // kept to the millisecond, UTC
 	Action   string    // noun.verb, such as certificate.issue
 	Actor    Party

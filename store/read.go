@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"strings"
 	"time"
 )
@@ -60,6 +61,13 @@ type where struct {
 func (w *where) and(condition string, args ...any) {
 	w.conditions = append(w.conditions, condition)
 	w.args = append(w.args, args...)
+}
+
+// with is the filter with one more condition; w stays as it is.
+func (w *where) with(condition string, args ...any) where {
+	more := where{slices.Clone(w.conditions), slices.Clone(w.args)}
+	more.and(condition, args...)
+	return more
 }
 
 func (w *where) text() string {

@@ -59,30 +59,6 @@ func (s *session) hasEntry(id []byte) (bool, error) {
 
 const selectEntry = "SELECT r.seq, r.idx, r.leaf FROM record r"
 
-// Entries returns the entries that the query selects, newest first.
-func (db *DB) Entries(ctx context.Context, q audit.Query) ([]audit.Entry, error) {
-	var w where
-	for _, c := range [...]struct{ condition, value string }{
-		{"r.action = ?", q.Action}, {"r.actor = ?", q.Actor}, {"r.object = ?", q.Object}, {"r.outcome = ?", string(q.Outcome)}} {
-		if c.value != "" {
-			w.and(c.condition, c.value)
-		}
-	}
-	if q.Decided {
-		w.and("r.decided = 1")
-	}
-	if !q.Since.IsZero() {
-		w.and("r.at >= ?", q.Since.UnixMilli())
-	}
-	if !q.Until.IsZero() {
-		w.and("r.at < ?", q.Until.UnixMilli())
-	}
-	if q.Before > 0 {
-		w.and("r.seq < ?", q.Before)
-	}
-	return db.entries(ctx, selectEntry+w.text()+" ORDER BY r.seq DESC LIMIT ?", append(w.args, limit(q.Limit))...)
-}
-
 // Entry returns the entry with that id, or an error of kind NotFound.
 func (db *DB) Entry(ctx context.Context, id audit.ID) (audit.Entry, error) {
 	found, err := db.entries(ctx, selectEntry+" WHERE r.id = ?", id[:])

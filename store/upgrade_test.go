@@ -85,7 +85,7 @@ func firstVersion(t *testing.T, driver string, c store.Config) []ca.Issuance {
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	for _, what := range append(addedSince(t, driver), "DROP INDEX device_ek", "DELETE FROM goose_db_version WHERE version_id > 1") {
+	for _, what := range append(addedSince(t, driver), "DELETE FROM goose_db_version WHERE version_id > 1") {
 		if _, err := raw.Exec(what); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -93,9 +93,12 @@ func firstVersion(t *testing.T, driver string, c store.Config) []ca.Issuance {
 	return all
 }
 
-var createTable = regexp.MustCompile(`(?m)^CREATE TABLE (\w+)`)
+var (
+	createTable = regexp.MustCompile(`(?m)^CREATE TABLE (\w+)`)
+	createIndex = regexp.MustCompile(`(?m)^CREATE (?:UNIQUE )?INDEX (\w+)`)
+)
 
-// addedSince drops the tables of all migrations but the first, the last first.
+// addedSince drops the tables and indexes of all migrations but the first, the last first.
 func addedSince(t *testing.T, driver string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("migrations", driver, "*.sql"))
@@ -110,6 +113,9 @@ func addedSince(t *testing.T, driver string) []string {
 		}
 		for _, table := range createTable.FindAllSubmatch(text, -1) {
 			drops = append(drops, "DROP TABLE "+string(table[1]))
+		}
+		for _, index := range createIndex.FindAllSubmatch(text, -1) {
+			drops = append(drops, "DROP INDEX "+string(index[1]))
 		}
 	}
 	slices.Reverse(drops)

@@ -45,6 +45,7 @@ func testEntries(t *testing.T, place Place) {
 	for n := range 30 {
 		e := Event([]string{"token.create", "device.import", "certificate.issue"}[n%3], fmt.Sprintf("d%d", n%2))
 		e.At = Now.Add(time.Duration(n) * time.Minute)
+		e.ID = audit.NewID(e.At)
 		e.Actor.ID = fmt.Sprintf("user%d", n%5)
 		if n%10 == 0 {
 			e.Outcome, e.Decision = audit.Refused, json.RawMessage(`{}`)

@@ -71,6 +71,8 @@ func Run(t *testing.T, fresh func(t testing.TB) Place) {
 		{"Crowd", testCrowd},
 		{"Journal", testJournal},
 		{"Entries", testEntries},
+		{"Filters", testFilters},
+		{"CountDecisions", testCountDecisions},
 		{"Sequence", testSequence},
 		{"SequenceRace", testSequenceRace},
 		{"Reopen", testReopen},
