@@ -56,6 +56,7 @@ const (
 	ShowDecision  Action = "decision.show"
 
 	ShowPolicy     Action = "policy.show"    // the rules in force, a revision, or one proposal
+	FetchPolicy    Action = "policy.fetch"   // the rules in force, signed, for gateways
 	ListPolicies   Action = "policy.list"    // proposals
 	PolicyHistory  Action = "policy.history" // revisions
 	ExplainPolicy  Action = "policy.explain" // which rules made a decision
@@ -103,7 +104,7 @@ var actions = map[Action]struct{ reads bool }{
 	ActivateBaseline: {}, DeprecateBaseline: {}, DenyBaseline: {},
 	AddAnchor: {}, ListAnchors: {reads: true}, RemoveAnchor: {},
 	ListDecisions: {reads: true}, ShowDecision: {reads: true},
-	ShowPolicy: {reads: true}, ListPolicies: {reads: true}, PolicyHistory: {reads: true}, ExplainPolicy: {reads: true},
+	ShowPolicy: {reads: true}, FetchPolicy: {reads: true}, ListPolicies: {reads: true}, PolicyHistory: {reads: true}, ExplainPolicy: {reads: true},
 	ProposePolicy: {}, ReplayPolicy: {}, ApprovePolicy: {}, RejectPolicy: {}, WithdrawPolicy: {}, ActivatePolicy: {}, RollbackPolicy: {},
 	AddOperator: {}, ListOperators: {reads: true}, ShowOperator: {reads: true}, AssignOperator: {}, SuspendOperator: {}, ResumeOperator: {},
 	RemoveOperator: {}, CertifyOperator: {}, RenewOperator: {}, RevokeOperator: {},

@@ -61,7 +61,7 @@ func TestEveryActionHasItsEntry(t *testing.T) {
 }
 
 func TestReadsAreWhatTheirVerbsSay(t *testing.T) {
-	reading := regexp.MustCompile(`\.(list|show|read|history|explain)$|^backup\.create$`) // a backup changes nothing here
+	reading := regexp.MustCompile(`\.(list|show|fetch|read|history|explain)$|^backup\.create$`) // a backup changes nothing here
 	for a := range actions {
 		if !a.Known() || a.Reads() != reading.MatchString(string(a)) {
 			t.Errorf("%s: known %v, reads %v", a, a.Known(), a.Reads())
