@@ -1,138 +1,57 @@
 package rego
 
 import (
-	"context"
 	"maps"
+	"reflect"
 	"slices"
-	"strings"
-
-	"github.com/open-policy-agent/opa/v1/ast"
-
-	"github.com/hallmark-pki/hallmark/policy"
 )
 
 // Change is one attribute of the input, as it was and as it would have to be.
 type Change struct {
-	Path []string `json:"path"`          // such as resource, properties, state
-	Was  any      `json:"was,omitempty"` // nil: it was not there
-	To   any      `json:"to"`            // nil: it would have to be away
+	Path []string   `json:"path"`         // such as resource, properties, state
+	Kind ChangeKind `json:"kind"`         // who or what could bring it about
+	Was  any        `json:"was"`          // null: it was not there
+	To   any        `json:"to"`           // null: it would have to be away
+	Or   []any      `json:"or,omitempty"` // other values that would have done as well
 }
 
-// Bounds of the search for a change.
+// ChangeKind says who or what could bring a change about.
+type ChangeKind string
+
+// The kinds of changes, in the order in which they are looked for.
 const (
-	maxTried  = 20_000 // inputs evaluated
-	maxPaired = 300    // changes that are tried in pairs, which makes half of its square
-	maxWords  = 64     // values for one attribute
+	ByOperator ChangeKind = "operator"     // what operators decide: a device's state, labels and place in the register, roles and scopes, approvals
+	OfRequest  ChangeKind = "request"      // what was asked for
+	OfTime     ChangeKind = "circumstance" // when, from where and how it was asked
+	ByConfig   ChangeKind = "profile"      // what the server's configuration says of the profile
+	ByEvidence ChangeKind = "evidence"     // what the device would have to show; nobody can show it in its place
+	OfIdentity ChangeKind = "identity"     // who asks, how they proved it, and about what: another question, and no remedy
 )
 
-// wouldPass searches single changes, and then pairs, for one that is allowed. Each is
-// evaluated with the very rules; what an attribute may become stands in the rules that ask
-// for it, and in the data. Nobody can ask for something else instead: the action stays.
-func (r *rules) wouldPass(ctx context.Context, input map[string]any) (found []Change, tried int) {
-	candidates := r.candidates(input)
-	passes := func(changes ...Change) bool {
-		tried++
-		changed := input
-		for _, c := range changes {
-			changed = with(changed, c.Path, c.To)
-		}
-		document, err := inputValue(changed)
-		if err != nil {
-			return false
-		}
-		answer, err := r.answer(&budget{ctx: ctx}, document, nil)
-		return err == nil && answer.Verdict == policy.Allow
-	}
-	for _, c := range candidates {
-		if tried == maxTried || ctx.Err() != nil {
-			return nil, tried
-		}
-		if passes(c) {
-			return []Change{c}, tried
-		}
-	}
-	candidates = candidates[:min(len(candidates), maxPaired)]
-	for i, a := range candidates {
-		for _, b := range candidates[i+1:] {
-			if tried == maxTried || ctx.Err() != nil {
-				return nil, tried
-			}
-			if !slices.Equal(a.Path, b.Path) && passes(a, b) {
-				return []Change{a, b}, tried
-			}
-		}
-	}
-	return nil, tried
-}
+// kindsInOrder are all kinds, the most helpful first.
+var kindsInOrder = [...]ChangeKind{ByOperator, OfRequest, OfTime, ByConfig, ByEvidence, OfIdentity}
 
-// candidates are the changes of single attributes that rules ask for, in a fixed order.
-func (r *rules) candidates(input map[string]any) []Change {
-	values := map[string]map[string]bool{} // by path, joined
-	for _, name := range slices.Sorted(maps.Keys(r.compiler.Modules)) {
-		for _, rule := range r.compiler.Modules[name].Rules {
-			words := wordsOf(rule)
-			for _, path := range asked(rule) {
-				if values[path] == nil {
-					values[path] = map[string]bool{}
-				}
-				for _, word := range words {
-					if len(values[path]) < maxWords && !strings.Contains(word, " ") {
-						values[path][word] = true
-					}
-				}
-			}
-		}
-	}
-	var all []Change
-	for _, joined := range slices.Sorted(maps.Keys(values)) {
-		path := strings.Split(joined, "\x00")
-		was := valueAt(input, path)
-		add := func(to any) {
-			if to != was {
-				all = append(all, Change{path, was, to})
-			}
-		}
-		switch was := was.(type) {
-		case bool:
-			add(!was)
-			continue
-		case map[string]any, []any, []string:
-			all = append(all, Change{path, was, nil})
-			continue
-		case nil:
-			add(true)
-		default:
-			add(nil)
-		}
-		for _, word := range slices.Sorted(maps.Keys(values[joined])) {
-			add(word)
-		}
-	}
-	return all
-}
+func (k ChangeKind) rank() int { return slices.Index(kindsInOrder[:], k) }
 
-// asked returns the paths below input that a rule reads, the action's name
-// apart, each joined by zero bytes.
-func asked(rule *ast.Rule) []string {
-	var paths []string
-	ast.WalkRefs(rule, func(ref ast.Ref) bool {
-		if !ref.HasPrefix(ast.InputRootRef) || len(ref) < 3 {
-			return false
-		}
-		var path []string
-		for _, part := range ref[1:] {
-			name, ok := part.Value.(ast.String)
-			if !ok {
-				break
-			}
-			path = append(path, string(name))
-		}
-		if len(path) > 1 && !slices.Equal(path, []string{"action", "name"}) {
-			paths = append(paths, strings.Join(path, "\x00"))
-		}
-		return false
-	})
-	return paths
+// kindOf is the kind of a change at path.
+func kindOf(path []string) ChangeKind {
+	under := func(prefix ...string) bool {
+		return len(path) >= len(prefix) && slices.Equal(path[:len(prefix)], prefix)
+	}
+	switch {
+	case under("subject", "properties", "roles"), under("subject", "properties", "scopes"),
+		under("resource", "properties"), under("context", "approval"), under("context", "change", "approvals"):
+		return ByOperator
+	case under("action", "properties"):
+		return OfRequest
+	case under("context", "attestation"), under("context", "bond"):
+		return ByEvidence
+	case under("context", "profile"):
+		return ByConfig
+	case under("context", "change"), under("context", "breakglass"), under("subject"), under("resource"):
+		return OfIdentity
+	}
+	return OfTime
 }
 
 // valueAt returns what stands at path; nil if nothing does.
@@ -160,3 +79,6 @@ func with(input map[string]any, path []string, to any) map[string]any {
 	}
 	return changed
 }
+
+// sameValue reports whether two values of an input are the same.
+func sameValue(a, b any) bool { return reflect.DeepEqual(a, b) }

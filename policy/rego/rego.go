@@ -125,11 +125,11 @@ var errUndefined = errors.New(Entrypoint + " is undefined for this input")
 
 // ask evaluates the entrypoint within the budget and returns its one value.
 func (r *rules) ask(limit *budget, input ast.Value) (ast.Value, error) {
-	return r.askWith(limit, input, nil)
+	return r.askWith(limit, r.query, input, nil)
 }
 
-// askWith is ask with somebody who watches; watch may be nil.
-func (r *rules) askWith(limit *budget, input ast.Value, watch func(*topdown.Query)) (ast.Value, error) {
+// askWith is ask for any query that binds answerVar, with somebody who watches; watch may be nil.
+func (r *rules) askWith(limit *budget, question ast.Body, input ast.Value, watch func(*topdown.Query)) (ast.Value, error) {
 	ctx := limit.ctx
 	txn, err := r.store.NewTransaction(ctx)
 	if err != nil {
@@ -138,7 +138,7 @@ func (r *rules) askWith(limit *budget, input ast.Value, watch func(*topdown.Quer
 	defer r.store.Abort(ctx, txn)
 
 	var found []ast.Value
-	query := topdown.NewQuery(r.query).
+	query := topdown.NewQuery(question).
 		WithQueryCompiler(r.queryCompiler).
 		WithCompiler(r.compiler).
 		WithStore(r.store).
