@@ -53,7 +53,7 @@ type Failed struct {
 }
 
 // maxSearch bounds how long a change that would have been allowed is searched for.
-const maxSearch = 2 * time.Second
+const maxSearch = 3 * time.Second
 
 // maxFollowed bounds the steps of one evaluation that is followed, which is slow.
 const maxFollowed = 100_000
@@ -73,7 +73,8 @@ func (e *Engine) Explain(ctx context.Context, input map[string]any) (Explanation
 		return Explanation{}, err
 	}
 	x := Explanation{Fired: []Fired{}, Near: []Near{}, Ways: [][]Change{}, Whole: true, Labels: []map[string]any{}}
-	answer, err := r.answer(&budget{ctx: ctx}, document, nil)
+	limit := &budget{ctx: ctx}
+	answer, err := r.answer(limit, document, nil)
 	if err != nil {
 		x.Error = err.Error()
 	}
@@ -84,7 +85,7 @@ func (e *Engine) Explain(ctx context.Context, input map[string]any) (Explanation
 	x.Answer = policy.Settle(actionOf(input), answer, err)
 	x.Labels = append(x.Labels, labels.Labels...)
 	x.Fired = append(x.Fired, r.fired(followed, x.Answer.Reasons)...)
-	if x.Answer.Verdict != policy.Allow {
+	if x.Answer.Verdict != policy.Allow && limit.steps <= maxSteps { // rules without end say nothing about the input
 		r.explainRefusal(ctx, &x, input, document)
 	}
 	return x, ctx.Err()
