@@ -184,8 +184,7 @@ func TestASearchWithoutEndEnds(t *testing.T) {
 }
 
 func TestAnExplanationOfWhatCannotBeAnswered(t *testing.T) {
-	endless := fromRules(t, "xs := [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n\ndecision := {\"verdict\": \"allow\"} if count([1 | some a in xs; some b in xs; some c in xs; some d in xs; "+
-		"some e in xs; some f in xs; some g in xs; sprintf(\"%d\", [a]) == input.subject.id]) > 0\n")
+	endless := fromRules(t, growing(40, `"aaaaaaaaaaaaaaaa"`, `NEW := concat("", [PREV, PREV])`, `decision := {"verdict": "allow"} if count(PREV) > count(input.subject)`))
 	x := explain(t, endless, enrolment())
 	if x.Answer.Verdict != policy.Deny || x.Error == "" || x.Answer.Reasons[0].Code != "policy_error" {
 		t.Errorf("got %+v", x)
