@@ -60,13 +60,13 @@ func (p *Proof) Text() []byte {
 	return b.Bytes()
 }
 
-// proofJSON is a proof as JSON.
-type proofJSON struct {
-	Version    int             `json:"hallmark_proof"` // 1
-	Index      int64           `json:"index"`
-	Leaf       json.RawMessage `json:"leaf"`
-	Hashes     []tlog.Hash     `json:"hashes"`
-	Checkpoint string          `json:"checkpoint"`
+// WrittenProof is a Proof as it is written in JSON.
+type WrittenProof struct {
+	Version    int             `json:"hallmark_proof"` // version of the form: 1
+	Index      int64           `json:"index"`          // of the entry in the tree, from 0
+	Leaf       json.RawMessage `json:"leaf"`           // the entry, canonical
+	Hashes     []tlog.Hash     `json:"hashes"`         // the path to the root, lowest first (RFC 6962, Section 2.1.1), base64
+	Checkpoint string          `json:"checkpoint"`     // a signed note (C2SP tlog-checkpoint)
 }
 
 // MarshalJSON implements json.Marshaler.
@@ -75,13 +75,13 @@ func (p *Proof) MarshalJSON() ([]byte, error) {
 	if hashes == nil {
 		hashes = []tlog.Hash{}
 	}
-	return json.Marshal(proofJSON{1, p.Index, p.Leaf, hashes, string(p.Checkpoint)})
+	return json.Marshal(WrittenProof{1, p.Index, p.Leaf, hashes, string(p.Checkpoint)})
 }
 
 // UnmarshalJSON implements json.Unmarshaler. The leaf may have been indented
 // or escaped otherwise on the way: its canonical form is what counts.
 func (p *Proof) UnmarshalJSON(data []byte) error {
-	var j proofJSON
+	var j WrittenProof
 	if err := json.Unmarshal(data, &j); err != nil {
 		return fmt.Errorf("not a proof: %w", err)
 	}

@@ -68,7 +68,7 @@ func (c *Console) addAnchor(call *call) (deed, error) {
 }
 
 func (c *Console) listAnchors(call *call) (deed, error) {
-	page, err := call.page("profile", "kind")
+	page, err := call.page()
 	if err != nil {
 		return deed{}, err
 	}
@@ -108,9 +108,6 @@ func after(anchors []enroll.Anchor, cursor string) []enroll.Anchor {
 func (c *Console) removeAnchor(call *call) (deed, error) {
 	id, err := call.name("id")
 	if err != nil {
-		return deed{}, err
-	}
-	if err := call.parameters("profile"); err != nil {
 		return deed{}, err
 	}
 	profile := call.query("profile")

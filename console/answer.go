@@ -1,9 +1,11 @@
 package console
 
 import (
+	"encoding/base64"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/hallmark-pki/hallmark/internal/fault"
 )
@@ -73,24 +75,34 @@ const (
 
 // page is which part of a list is asked for.
 type page struct {
+	list   string // the action that lists
 	limit  int
 	cursor string // where the page before ended; empty for the first
 }
 
-// page reads limit and cursor, and refuses parameters that are neither these nor known.
-func (call *call) page(known ...string) (page, error) {
-	if err := call.parameters(append(known, "limit", "cursor")...); err != nil {
-		return page{}, err
-	}
-	p := page{limit: defaultLimit, cursor: call.query("cursor")}
-	if text := call.query("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxLimit {
-			return page{}, fault.New(fault.Malformed, "bad_parameter", "limit must be a number from 1 to "+strconv.Itoa(maxLimit))
-		}
+// page reads limit and cursor.
+func (call *call) page() (page, error) {
+	p := page{limit: defaultLimit, list: string(call.action)}
+	if n, err := strconv.Atoi(call.query("limit")); err == nil { // shape.check has seen it
 		p.limit = n
 	}
+	if text := call.query("cursor"); text != "" {
+		cursor, err := base64.RawURLEncoding.DecodeString(text)
+		of, place, found := strings.Cut(string(cursor), " ")
+		if err != nil || !found || of != p.list || place == "" || checkText("cursor", place, maxName) != nil {
+			return page{}, errCursor
+		}
+		p.cursor = place
+	}
 	return p, nil
+}
+
+var errCursor = fault.New(fault.Malformed, "bad_cursor", "cursor is not one that this list has given out")
+
+// opaque is a cursor as callers get it: with the list that it is for, so that
+// it is not taken for a place in another.
+func (p page) opaque(place string) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(p.list + " " + place))
 }
 
 // position is a cursor that is a number; 0 for the first page.
@@ -100,7 +112,7 @@ func (p page) position() (int64, error) {
 	}
 	n, err := strconv.ParseInt(p.cursor, 10, 64)
 	if err != nil || n < 1 {
-		return 0, fault.New(fault.Malformed, "bad_parameter", "cursor is not one that a list has given out")
+		return 0, errCursor
 	}
 	return n, nil
 }
@@ -114,7 +126,7 @@ func listOf[From, To any](p page, found []From, cursor func(From) string, show f
 	var next *string
 	if len(found) > p.limit {
 		found = found[:p.limit]
-		last := cursor(found[p.limit-1])
+		last := p.opaque(cursor(found[p.limit-1]))
 		next = &last
 	}
 	items := make([]To, len(found))

@@ -35,7 +35,7 @@ func (c *Console) createBackup(call *call) (deed, error) {
 		do: func(ctx context.Context, _ policy.Permit) (answer, error) {
 			return c.startBackup(ctx, call.at)
 		},
-	}, call.parameters()
+	}, nil
 }
 
 // startBackup takes the snapshot, so that what can fail fails before the

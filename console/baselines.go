@@ -18,9 +18,6 @@ func (c *Console) addBaseline(call *call) (deed, error) {
 	if err := call.mediaType(jsonType); err != nil {
 		return deed{}, err
 	}
-	if err := call.parameters(); err != nil {
-		return deed{}, err
-	}
 	text, err := call.all(attest.MaxBaseline)
 	if err != nil {
 		return deed{}, err
@@ -97,14 +94,11 @@ func (c *Console) learnBaseline(call *call) (deed, error) {
 }
 
 func (c *Console) listBaselines(call *call) (deed, error) {
-	page, err := call.page("model", "state")
+	page, err := call.page()
 	if err != nil {
 		return deed{}, err
 	}
-	state, err := call.oneOf("state", string(attest.Draft), string(attest.Canary), string(attest.Active), string(attest.Deprecated), string(attest.Rejected))
-	if err != nil {
-		return deed{}, err
-	}
+	state := call.query("state")
 	filter := attest.BaselineFilter{Model: call.query("model"), State: attest.BaselineState(state), Before: page.cursor, Limit: page.ask()}
 	return deed{
 		resource:   policy.Entity{Type: "baseline"},

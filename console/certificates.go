@@ -33,7 +33,7 @@ func showCertificate(c *ca.Certificate) shownCertificate {
 }
 
 func (c *Console) listCertificates(call *call) (deed, error) {
-	page, err := call.page("device", "profile", "valid")
+	page, err := call.page()
 	if err != nil {
 		return deed{}, err
 	}
@@ -41,10 +41,7 @@ func (c *Console) listCertificates(call *call) (deed, error) {
 	if err != nil {
 		return deed{}, err
 	}
-	valid, err := call.oneOf("valid", "true", "false")
-	if err != nil {
-		return deed{}, err
-	}
+	valid := call.query("valid")
 	filter := ca.Filter{
 		Device: call.query("device"), Profile: call.query("profile"), Before: before, Limit: page.ask(),
 	}

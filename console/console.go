@@ -146,6 +146,7 @@ type call struct {
 	body      http.ResponseWriter // only to bound the body: http.MaxBytesReader tells the server to hang up
 	at        time.Time
 	requestID string
+	action    policy.Action
 	caller    operators.Caller
 	opening   *opening // what a call to open break-glass says; nil for all others
 }
@@ -154,7 +155,7 @@ type call struct {
 func (c *Console) serve(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
-		call := &call{Request: r, body: w, at: c.Now(), requestID: w.Header().Get(requestIDHeader)}
+		call := &call{Request: r, body: w, at: c.Now(), requestID: w.Header().Get(requestIDHeader), action: rt.action}
 		var a answer
 		err := c.meet(call, rt)
 		if err == nil {
@@ -173,6 +174,9 @@ func (c *Console) walk(w http.ResponseWriter, call *call, rt route) (answer, err
 	// that a foreign page makes.
 	if err := c.origin.Check(call.Request); err != nil {
 		return answer{}, fault.Wrap(fault.Denied, "cross_origin", "requests from other sites are refused", err)
+	}
+	if err := rt.check(call.URL.RawQuery); err != nil {
+		return answer{}, err
 	}
 	deed, err := rt.plan(c, call)
 	if err != nil {

@@ -56,17 +56,13 @@ var verdicts = map[string]audit.Outcome{
 }
 
 func (c *Console) listDecisions(call *call) (deed, error) {
-	page, err := call.page("action", "actor", "device", "verdict", "since", "until")
-	if err != nil {
-		return deed{}, err
-	}
-	verdict, err := call.oneOf("verdict", policy.Allow.String(), policy.Hold.String(), policy.Deny.String())
+	page, err := call.page()
 	if err != nil {
 		return deed{}, err
 	}
 	q := audit.Query{
 		Action: call.query("action"), Actor: call.query("actor"), Object: call.query("device"),
-		Outcome: verdicts[verdict], Decided: true, Limit: page.ask(),
+		Outcome: verdicts[call.query("verdict")], Decided: true, Limit: page.ask(),
 	}
 	return c.listRecord(call, page, q, "decision", func(e audit.Entry) (any, error) { return showDecision(e, false) })
 }

@@ -28,9 +28,6 @@ func (d *deed) around(caller policy.Properties) policy.Properties {
 // about is a deed that the path says all of: one thing, by its name.
 func (call *call) about(kind, parameter string, do func(ctx context.Context, p policy.Permit, id string) (answer, error)) (deed, error) {
 	id, err := call.name(parameter)
-	if err == nil {
-		err = call.parameters()
-	}
 	return deed{
 		resource: policy.Entity{Type: kind, ID: id},
 		do:       func(ctx context.Context, p policy.Permit) (answer, error) { return do(ctx, p, id) },

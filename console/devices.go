@@ -27,9 +27,6 @@ func (c *Console) importDevices(call *call) (deed, error) {
 	if err := call.mediaType(csvType, jsonlType); err != nil {
 		return deed{}, err
 	}
-	if err := call.parameters("model", "batch"); err != nil {
-		return deed{}, err
-	}
 	return deed{
 		resource:   policy.Entity{Type: "device"},
 		parameters: policy.Properties{"model": call.query("model"), "batch": call.query("batch")},
@@ -92,14 +89,11 @@ func (c *Console) promised(ctx context.Context, call *call, lines []fleet.Line, 
 }
 
 func (c *Console) listDevices(call *call) (deed, error) {
-	page, err := call.page("model", "batch", "state")
+	page, err := call.page()
 	if err != nil {
 		return deed{}, err
 	}
-	state, err := call.oneOf("state", string(fleet.Expected), string(fleet.Active), string(fleet.Quarantined), string(fleet.Retired))
-	if err != nil {
-		return deed{}, err
-	}
+	state := call.query("state")
 	filter := fleet.Filter{
 		Model: call.query("model"), Batch: call.query("batch"), State: fleet.State(state),
 		After: page.cursor, Limit: page.ask(),

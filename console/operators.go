@@ -15,13 +15,14 @@ type newOperator struct {
 	Name  string           `json:"name"`
 	Roles []operators.Role `json:"roles"`
 	OIDC  string           `json:"oidc_subject"` // at the identity provider; may be empty
-	CSR   string           `json:"csr"`          // PKCS #10 in PEM, over the operator's key; nothing but the key is taken from it
+	Email string           `json:"oidc_email"`   // there, until the first sign-in; may be empty
+	CSR   string           `json:"csr"`          // PKCS #10 in PEM, over the operator's key; nothing but the key is taken from it. May be empty for who signs in there
 }
 
-// certifiedOperator answers it: the entry, and the certificate in PEM.
+// certifiedOperator answers it: the entry, and the certificate in PEM, if a key was sent.
 type certifiedOperator struct {
 	operators.Operator
-	Certificate string `json:"certificate"`
+	Certificate string `json:"certificate,omitempty"`
 }
 
 func (c *Console) addOperator(call *call) (deed, error) {
@@ -29,11 +30,15 @@ func (c *Console) addOperator(call *call) (deed, error) {
 	if err := call.decode(&body, false); err != nil {
 		return deed{}, err
 	}
-	csr, err := readCSR(body.CSR)
-	if err != nil {
-		return deed{}, err
+	o := operators.Operator{Name: body.Name, Roles: body.Roles, Binding: operators.Binding{Subject: body.OIDC, Email: body.Email}}
+	var key crypto.PublicKey
+	if body.CSR != "" || !o.Bound() {
+		csr, err := readCSR(body.CSR)
+		if err != nil {
+			return deed{}, err
+		}
+		key = csr.PublicKey
 	}
-	o := operators.Operator{Name: body.Name, Roles: body.Roles, OIDC: body.OIDC}
 	if err := o.Check(); err != nil {
 		return deed{}, err
 	}
@@ -41,24 +46,25 @@ func (c *Console) addOperator(call *call) (deed, error) {
 		resource:   policy.Entity{Type: "operator", ID: body.Name, Properties: policy.Properties{}},
 		parameters: operators.Describe(body.Roles),
 		do: func(ctx context.Context, p policy.Permit) (answer, error) {
-			made, signed, err := c.People.Add(ctx, p, o, csr.PublicKey)
+			made, signed, err := c.People.Add(ctx, p, o, key)
 			if err != nil {
 				return answer{}, err
 			}
-			return created("/api/v1/operators/"+made.Name, certifiedOperator{made, pemText(signed)}), nil
+			shown := certifiedOperator{Operator: made}
+			if signed != nil {
+				shown.Certificate = pemText(signed)
+			}
+			return created("/api/v1/operators/"+made.Name, shown), nil
 		},
 	}, nil
 }
 
 func (c *Console) listOperators(call *call) (deed, error) {
-	page, err := call.page("state")
+	page, err := call.page()
 	if err != nil {
 		return deed{}, err
 	}
-	state, err := call.oneOf("state", string(operators.Active), string(operators.Suspended), string(operators.Removed))
-	if err != nil {
-		return deed{}, err
-	}
+	state := call.query("state")
 	filter := operators.Filter{State: operators.State(state), After: page.cursor, Limit: page.ask()}
 	return deed{
 		resource:   policy.Entity{Type: "operator"},

@@ -23,7 +23,7 @@ func (c *Console) showPolicy(call *call) (deed, error) {
 			force, err := c.Releases.InForce(ctx, p)
 			return ok(force), err
 		},
-	}, call.parameters()
+	}, nil
 }
 
 func (c *Console) fetchPolicy(call *call) (deed, error) {
@@ -33,7 +33,7 @@ func (c *Console) fetchPolicy(call *call) (deed, error) {
 			force, err := c.Releases.InForce(ctx, p)
 			return bundled(force.Bundle), err
 		},
-	}, call.parameters()
+	}, nil
 }
 
 func (c *Console) policyHistory(call *call) (deed, error) {
@@ -73,7 +73,7 @@ func (c *Console) fetchRevision(call *call) (deed, error) {
 			found, err := c.Releases.Revision(ctx, p, n)
 			return bundled(found.Bundle), err
 		},
-	}, call.parameters()
+	}, nil
 }
 
 // wayBack is the body of POST /policy/rollback. All of it is optional.

@@ -16,9 +16,6 @@ func (c *Console) proposePolicy(call *call) (deed, error) {
 	if err := call.mediaType(bundleType); err != nil {
 		return deed{}, err
 	}
-	if err := call.parameters("base", "note"); err != nil {
-		return deed{}, err
-	}
 	id, base, note := audit.NewID(call.at).String(), call.query("base"), call.query("note")
 	return deed{
 		resource:   policyThing(id),
@@ -71,15 +68,11 @@ func withReport(err error, report *release.Report) error {
 }
 
 func (c *Console) listProposals(call *call) (deed, error) {
-	page, err := call.page("state", "author")
+	page, err := call.page()
 	if err != nil {
 		return deed{}, err
 	}
-	state, err := call.oneOf("state", string(release.Open), string(release.Approved), string(release.Shadow), string(release.Staged), string(release.Active),
-		string(release.Rejected), string(release.Withdrawn), string(release.Superseded), string(release.FallenBack), string(release.RolledBack))
-	if err != nil {
-		return deed{}, err
-	}
+	state := call.query("state")
 	filter := release.ProposalFilter{State: release.State(state), Author: call.query("author"), Before: page.cursor, Limit: page.ask()}
 	return deed{
 		resource:   policyThing(""),

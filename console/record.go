@@ -65,36 +65,21 @@ func showEntry(e audit.Entry) (shownEntry, error) {
 	return shownEntry{ID: l.ID.String(), Index: place(e), Entry: e.Leaf}, err
 }
 
-// period reads since and until into q.
-func (call *call) period(q *audit.Query) (err error) {
-	if q.Since, err = call.moment("since"); err != nil {
-		return err
-	}
-	q.Until, err = call.moment("until")
-	return err
-}
-
 func (c *Console) listEntries(call *call) (deed, error) {
-	page, err := call.page("action", "actor", "object", "outcome", "since", "until")
-	if err != nil {
-		return deed{}, err
-	}
-	outcome, err := call.oneOf("outcome", string(audit.Granted), string(audit.Refused), string(audit.Held), string(audit.Done))
+	page, err := call.page()
 	if err != nil {
 		return deed{}, err
 	}
 	q := audit.Query{
 		Action: call.query("action"), Actor: call.query("actor"), Object: call.query("object"),
-		Outcome: audit.Outcome(outcome), Limit: page.ask(),
+		Outcome: audit.Outcome(call.query("outcome")), Limit: page.ask(),
 	}
 	return c.listRecord(call, page, q, "record", func(e audit.Entry) (any, error) { return showEntry(e) })
 }
 
 // listRecord is a deed that reads one page of the record.
 func (c *Console) listRecord(call *call, page page, q audit.Query, kind string, show func(audit.Entry) (any, error)) (deed, error) {
-	if err := call.period(&q); err != nil {
-		return deed{}, err
-	}
+	q.Since, q.Until = call.moment("since"), call.moment("until")
 	var err error
 	if q.Before, err = page.position(); err != nil {
 		return deed{}, err
@@ -144,7 +129,7 @@ func (c *Console) exportRecord(call *call) (deed, error) {
 				stream: func(w io.Writer) error { return c.Log.Export(ctx, w) },
 			}, nil
 		},
-	}, call.parameters()
+	}, nil
 }
 
 func (c *Console) proveEntry(call *call) (deed, error) {

@@ -8,14 +8,11 @@ import (
 )
 
 func (c *Console) listRequests(call *call) (deed, error) {
-	page, err := call.page("state", "device")
+	page, err := call.page()
 	if err != nil {
 		return deed{}, err
 	}
-	state, err := call.oneOf("state", string(enroll.Pending), string(enroll.Approved), string(enroll.Rejected), string(enroll.Issued))
-	if err != nil {
-		return deed{}, err
-	}
+	state := call.query("state")
 	filter := enroll.HeldFilter{State: enroll.HeldState(state), Device: call.query("device"), Before: page.cursor, Limit: page.ask()}
 	return deed{
 		resource:   policy.Entity{Type: "request"},

@@ -5,9 +5,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/attest"
+	"github.com/hallmark-pki/hallmark/audit"
+	"github.com/hallmark-pki/hallmark/enroll"
+	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
+	"github.com/hallmark-pki/hallmark/policy/release"
 )
 
 // route is one verb of the API: how it is called, which right it takes, and
@@ -20,6 +25,8 @@ type route struct {
 
 	// proof says who calls; nil: the operator's certificate does.
 	proof func(*Console, *call) (operators.Caller, error)
+
+	shape
 }
 
 // longTransfer is enough for 64 MiB up, or a database down, over a slow line.
@@ -30,92 +37,163 @@ const longRehearsal = 15 * time.Minute
 
 // routes is the whole API.
 var routes = []route{
-	{"POST", "/api/v1/tokens", policy.CreateToken, (*Console).createToken, 0, nil},
-	{"GET", "/api/v1/tokens", policy.ListTokens, (*Console).listTokens, 0, nil},
-	{"GET", "/api/v1/tokens/{id}", policy.ListTokens, (*Console).showToken, 0, nil},
-	{"DELETE", "/api/v1/tokens/{id}", policy.RevokeToken, (*Console).revokeToken, 0, nil},
+	{"POST", "/api/v1/tokens", policy.CreateToken, (*Console).createToken, 0, nil,
+		makes[issuedToken]("Make an enrolment token. Its secret is in this answer and nowhere else.", mayHave[newToken]())},
+	{"GET", "/api/v1/tokens", policy.ListTokens, (*Console).listTokens, 0, nil,
+		lists[enroll.Token]("List enrolment tokens, newest first.", word("device", "tokens for this device"))},
+	{"GET", "/api/v1/tokens/{id}", policy.ListTokens, (*Console).showToken, 0, nil, shows[enroll.Token]("Show one token, without its secret.")},
+	{"DELETE", "/api/v1/tokens/{id}", policy.RevokeToken, (*Console).revokeToken, 0, nil,
+		does("End a token. It stays in the list as revoked.", body{})},
 
-	{"GET", "/api/v1/requests", policy.ListRequests, (*Console).listRequests, 0, nil},
-	{"GET", "/api/v1/requests/{id}", policy.ShowRequest, (*Console).showRequest, 0, nil},
-	{"POST", "/api/v1/requests/{id}/approve", policy.ApproveRequest, (*Console).approveRequest, 0, nil},
-	{"POST", "/api/v1/requests/{id}/deny", policy.DenyRequest, (*Console).denyRequest, 0, nil},
+	{"GET", "/api/v1/requests", policy.ListRequests, (*Console).listRequests, 0, nil,
+		lists[enroll.Held]("List enrolments that policy holds or has held, newest first.",
+			oneOf("state", "requests in this state", enroll.Pending, enroll.Approved, enroll.Rejected, enroll.Issued), word("device", "requests of this device"))},
+	{"GET", "/api/v1/requests/{id}", policy.ShowRequest, (*Console).showRequest, 0, nil, shows[enroll.Held]("Show one held enrolment.")},
+	{"POST", "/api/v1/requests/{id}/approve", policy.ApproveRequest, (*Console).approveRequest, 0, nil,
+		does("Let a held enrolment through when the device asks again.", mayHave[reasoned]())},
+	{"POST", "/api/v1/requests/{id}/deny", policy.DenyRequest, (*Console).denyRequest, 0, nil,
+		does("Refuse a held enrolment. The device is told the reason, which has to be given.", mayHave[reasoned]())},
 
-	{"POST", "/api/v1/devices/import", policy.ImportDevices, (*Console).importDevices, longTransfer, nil},
-	{"GET", "/api/v1/devices", policy.ListDevices, (*Console).listDevices, 0, nil},
-	{"GET", "/api/v1/devices/{id}", policy.ShowDevice, (*Console).showDevice, 0, nil},
-	{"POST", "/api/v1/devices/{id}/quarantine", policy.QuarantineDevice, (*Console).quarantineDevice, 0, nil},
-	{"POST", "/api/v1/devices/{id}/release", policy.ReleaseDevice, (*Console).releaseDevice, 0, nil},
-	{"POST", "/api/v1/devices/{id}/retire", policy.RetireDevice, (*Console).retireDevice, 0, nil},
+	{"POST", "/api/v1/devices/import", policy.ImportDevices, (*Console).importDevices, longTransfer, nil,
+		changes[fleet.Imported]("Take devices into the register, from a CSV or JSON Lines file of up to 64 MiB.", body{kinds: []string{csvType, jsonlType}}).with(
+			word("model", "only devices of this model are taken"), word("batch", "only devices of this batch are taken"))},
+	{"GET", "/api/v1/devices", policy.ListDevices, (*Console).listDevices, 0, nil,
+		lists[fleet.Device]("List devices, by id.", word("model", "devices of this model"), word("batch", "devices of this batch"),
+			oneOf("state", "devices in this state", fleet.Expected, fleet.Active, fleet.Quarantined, fleet.Retired))},
+	{"GET", "/api/v1/devices/{id}", policy.ShowDevice, (*Console).showDevice, 0, nil, shows[fleet.Device]("Show one device.")},
+	{"POST", "/api/v1/devices/{id}/quarantine", policy.QuarantineDevice, (*Console).quarantineDevice, 0, nil,
+		does("Stop a device until it is released. A reason has to be given.", mayHave[reasoned]())},
+	{"POST", "/api/v1/devices/{id}/release", policy.ReleaseDevice, (*Console).releaseDevice, 0, nil,
+		does("End a device's quarantine.", mayHave[reasoned]())},
+	{"POST", "/api/v1/devices/{id}/retire", policy.RetireDevice, (*Console).retireDevice, 0, nil,
+		does("End a device's life for good.", mayHave[reasoned]())},
 
-	{"POST", "/api/v1/devices/{id}/unbind", policy.UnbindDevice, (*Console).unbindDevice, 0, nil},
-	{"GET", "/api/v1/devices/{id}/attestation", policy.ShowAttestation, (*Console).showAttestation, 0, nil},
+	{"POST", "/api/v1/devices/{id}/unbind", policy.UnbindDevice, (*Console).unbindDevice, 0, nil,
+		does("Forget the TPM that a device attested with. A reason has to be given.", mayHave[reasoned]())},
+	{"GET", "/api/v1/devices/{id}/attestation", policy.ShowAttestation, (*Console).showAttestation, 0, nil,
+		shows[shownAttestation]("Show a device's bond to a TPM, and the newest decision that evidence was part of.")},
 
-	{"POST", "/api/v1/baselines", policy.AddBaseline, (*Console).addBaseline, 0, nil},
-	{"POST", "/api/v1/baselines/learn", policy.LearnBaseline, (*Console).learnBaseline, 0, nil},
-	{"GET", "/api/v1/baselines", policy.ListBaselines, (*Console).listBaselines, 0, nil},
-	{"GET", "/api/v1/baselines/{id}", policy.ShowBaseline, (*Console).showBaseline, 0, nil},
-	{"POST", "/api/v1/baselines/{id}/activate", policy.ActivateBaseline, (*Console).activateBaseline, 0, nil},
-	{"POST", "/api/v1/baselines/{id}/deprecate", policy.DeprecateBaseline, (*Console).deprecateBaseline, 0, nil},
-	{"POST", "/api/v1/baselines/{id}/deny", policy.DenyBaseline, (*Console).denyBaseline, 0, nil},
+	{"POST", "/api/v1/baselines", policy.AddBaseline, (*Console).addBaseline, 0, nil,
+		makes[attest.Baseline]("Propose a baseline. It counts for nobody yet. What the server keeps of one is ignored.", wants[attest.Baseline]())},
+	{"POST", "/api/v1/baselines/learn", policy.LearnBaseline, (*Console).learnBaseline, 0, nil,
+		makes[attest.Baseline]("Propose a baseline from the evidence that a device had accepted last, or was refused for.", wants[lesson]())},
+	{"GET", "/api/v1/baselines", policy.ListBaselines, (*Console).listBaselines, 0, nil,
+		lists[attest.Baseline]("List baselines, newest first.", word("model", "baselines for this model"),
+			oneOf("state", "baselines in this state", attest.Draft, attest.Canary, attest.Active, attest.Deprecated, attest.Rejected))},
+	{"GET", "/api/v1/baselines/{id}", policy.ShowBaseline, (*Console).showBaseline, 0, nil, shows[attest.Baseline]("Show one baseline.")},
+	{"POST", "/api/v1/baselines/{id}/activate", policy.ActivateBaseline, (*Console).activateBaseline, 0, nil,
+		changes[attest.Baseline]("Make a baseline count for its model, or as a canary for the devices of one label.", mayHave[activation]())},
+	{"POST", "/api/v1/baselines/{id}/deprecate", policy.DeprecateBaseline, (*Console).deprecateBaseline, 0, nil,
+		changes[attest.Baseline]("Accept a baseline with a warning from now on.", mayHave[reasoned]())},
+	{"POST", "/api/v1/baselines/{id}/deny", policy.DenyBaseline, (*Console).denyBaseline, 0, nil,
+		changes[attest.Baseline]("Refuse and quarantine whoever boots this, for good.", mayHave[reasoned]())},
 
-	{"POST", "/api/v1/anchors", policy.AddAnchor, (*Console).addAnchor, 0, nil},
-	{"GET", "/api/v1/anchors", policy.ListAnchors, (*Console).listAnchors, 0, nil},
-	{"DELETE", "/api/v1/anchors/{id}", policy.RemoveAnchor, (*Console).removeAnchor, 0, nil},
+	{"POST", "/api/v1/anchors", policy.AddAnchor, (*Console).addAnchor, 0, nil,
+		makes[shownAnchor]("Trust one authority of a maker under one profile.", wants[newAnchor]())},
+	{"GET", "/api/v1/anchors", policy.ListAnchors, (*Console).listAnchors, 0, nil,
+		lists[shownAnchor]("List the authorities that are trusted.", word("profile", "anchors of this profile"),
+			oneOf("kind", "anchors of this kind", enroll.IDevID, enroll.EK, enroll.AK))},
+	{"DELETE", "/api/v1/anchors/{id}", policy.RemoveAnchor, (*Console).removeAnchor, 0, nil,
+		does("End the trust in an authority.", body{}).with(word("profile", "only under this profile; otherwise under all"))},
 
-	{"GET", "/api/v1/certificates", policy.ListCertificates, (*Console).listCertificates, 0, nil},
-	{"GET", "/api/v1/certificates/{serial}", policy.ShowCertificate, (*Console).showCertificate, 0, nil},
+	{"GET", "/api/v1/certificates", policy.ListCertificates, (*Console).listCertificates, 0, nil,
+		lists[shownCertificate]("List issued certificates, newest first.", word("device", "certificates of this device"),
+			word("profile", "certificates of this profile"), oneOf("valid", "true: only those that are valid now", "true", "false"))},
+	{"GET", "/api/v1/certificates/{serial}", policy.ShowCertificate, (*Console).showCertificate, 0, nil,
+		shows[shownCertificate]("Show one certificate, with its PEM.")},
 
-	{"GET", "/api/v1/decisions", policy.ListDecisions, (*Console).listDecisions, 0, nil},
-	{"GET", "/api/v1/decisions/{id}", policy.ShowDecision, (*Console).showDecision, 0, nil},
+	{"GET", "/api/v1/decisions", policy.ListDecisions, (*Console).listDecisions, 0, nil,
+		lists[shownDecision]("List decisions, newest first.", word("action", "decisions on this action"), word("actor", "decisions on what this one asked"),
+			word("device", "decisions about this device"), oneOf("verdict", "decisions that went this way", policy.Allow.String(), policy.Hold.String(), policy.Deny.String()),
+			when("since", "decisions from then on"), when("until", "decisions before then"))},
+	{"GET", "/api/v1/decisions/{id}", policy.ShowDecision, (*Console).showDecision, 0, nil,
+		shows[shownDecision]("Show one decision with its input, the digest of the policy, and the reasons.")},
 
-	{"GET", "/api/v1/audit/entries", policy.ReadRecord, (*Console).listEntries, 0, nil},
-	{"GET", "/api/v1/audit/export", policy.ReadRecord, (*Console).exportRecord, longTransfer, nil},
-	{"GET", "/api/v1/audit/proof/{name}", policy.ReadRecord, (*Console).proveEntry, 0, nil},
-	{"GET", "/log/tile/entries/{path...}", policy.ReadRecord, (*Console).entryBundle, 0, nil},
+	{"GET", "/api/v1/audit/entries", policy.ReadRecord, (*Console).listEntries, 0, nil,
+		lists[shownEntry]("List the record, newest first.", word("action", "entries of this action"), word("actor", "entries of what this one did"),
+			word("object", "entries about this"), oneOf("outcome", "entries with this outcome", audit.Granted, audit.Refused, audit.Held, audit.Done),
+			when("since", "entries from then on"), when("until", "entries before then"))},
+	{"GET", "/api/v1/audit/export", policy.ReadRecord, (*Console).exportRecord, longTransfer, nil,
+		sends("The whole record as one file that can be verified offline.", audit.ExportType, "Content-Disposition")},
+	{"GET", "/api/v1/audit/proof/{name}", policy.ReadRecord, (*Console).proveEntry, 0, nil,
+		shows[audit.WrittenProof]("Prove that the record holds an entry, by its id or by the serial of the certificate that it issued.")},
+	{"GET", "/log/tile/entries/{path...}", policy.ReadRecord, (*Console).entryBundle, 0, nil,
+		sends("A bundle of the record's entries (C2SP tlog-tiles).", audit.TileType)},
 
-	{"POST", "/api/v1/operators", policy.AddOperator, (*Console).addOperator, 0, nil},
-	{"GET", "/api/v1/operators", policy.ListOperators, (*Console).listOperators, 0, nil},
-	{"GET", "/api/v1/operators/{name}", policy.ShowOperator, (*Console).showOperator, 0, nil},
-	{"PUT", "/api/v1/operators/{name}/roles", policy.AssignOperator, (*Console).assignOperator, 0, nil},
-	{"POST", "/api/v1/operators/{name}/suspend", policy.SuspendOperator, (*Console).suspendOperator, 0, nil},
-	{"POST", "/api/v1/operators/{name}/resume", policy.ResumeOperator, (*Console).resumeOperator, 0, nil},
-	{"POST", "/api/v1/operators/{name}/remove", policy.RemoveOperator, (*Console).removeOperator, 0, nil},
-	{"POST", "/api/v1/operators/{name}/certify", policy.CertifyOperator, (*Console).certifyOperator, 0, nil},
-	{"POST", "/api/v1/operators/{name}/renew", policy.RenewOperator, (*Console).renewOperator, 0, nil},
-	{"POST", "/api/v1/operators/{name}/revoke", policy.RevokeOperator, (*Console).revokeOperator, 0, nil},
+	{"POST", "/api/v1/operators", policy.AddOperator, (*Console).addOperator, 0, nil,
+		makes[certifiedOperator]("Take an operator into the register, and certify their key.", wants[newOperator]())},
+	{"GET", "/api/v1/operators", policy.ListOperators, (*Console).listOperators, 0, nil,
+		lists[operators.Operator]("List operators, by name.", oneOf("state", "operators in this state", operators.Active, operators.Suspended, operators.Removed))},
+	{"GET", "/api/v1/operators/{name}", policy.ShowOperator, (*Console).showOperator, 0, nil,
+		shows[operators.Operator]("Show one operator, with the last 100 certificates.")},
+	{"PUT", "/api/v1/operators/{name}/roles", policy.AssignOperator, (*Console).assignOperator, 0, nil,
+		does("Give an operator other roles, in place of those there are.", wants[newRoles]())},
+	{"POST", "/api/v1/operators/{name}/suspend", policy.SuspendOperator, (*Console).suspendOperator, 0, nil,
+		does("Keep an operator out until resumed.", mayHave[reasoned]())},
+	{"POST", "/api/v1/operators/{name}/resume", policy.ResumeOperator, (*Console).resumeOperator, 0, nil,
+		does("Let an operator in again.", mayHave[reasoned]())},
+	{"POST", "/api/v1/operators/{name}/remove", policy.RemoveOperator, (*Console).removeOperator, 0, nil,
+		does("Keep an operator out for good, and revoke every certificate.", mayHave[reasoned]())},
+	{"POST", "/api/v1/operators/{name}/certify", policy.CertifyOperator, (*Console).certifyOperator, 0, nil,
+		changes[issuedOperator]("Certify another key of an operator, such as of somebody who lost theirs.", wants[request]())},
+	{"POST", "/api/v1/operators/{name}/renew", policy.RenewOperator, (*Console).renewOperator, 0, nil,
+		changes[issuedOperator]("Certify another key of oneself, by the certificate held.", wants[request]())},
+	{"POST", "/api/v1/operators/{name}/revoke", policy.RevokeOperator, (*Console).revokeOperator, 0, nil,
+		does("Revoke one certificate of an operator, or all.", wants[revocation]())},
 
-	{"GET", "/api/v1/policy", policy.ShowPolicy, (*Console).showPolicy, 0, nil},
-	{"GET", "/api/v1/policy/bundle", policy.ShowPolicy, (*Console).fetchPolicy, 0, nil},
-	{"GET", "/api/v1/policy/revisions", policy.PolicyHistory, (*Console).policyHistory, 0, nil},
-	{"GET", "/api/v1/policy/revisions/{revision}/bundle", policy.ShowPolicy, (*Console).fetchRevision, 0, nil},
-	{"POST", "/api/v1/policy/proposals", policy.ProposePolicy, (*Console).proposePolicy, longRehearsal, nil},
-	{"GET", "/api/v1/policy/proposals", policy.ListPolicies, (*Console).listProposals, 0, nil},
-	{"GET", "/api/v1/policy/proposals/{id}", policy.ShowPolicy, (*Console).showProposal, 0, nil},
-	{"GET", "/api/v1/policy/proposals/{id}/bundle", policy.ShowPolicy, (*Console).fetchProposal, 0, nil},
-	{"POST", "/api/v1/policy/proposals/{id}/replay", policy.ReplayPolicy, (*Console).replayProposal, longRehearsal, nil},
-	{"POST", "/api/v1/policy/proposals/{id}/approve", policy.ApprovePolicy, (*Console).approveProposal, 0, nil},
-	{"POST", "/api/v1/policy/proposals/{id}/reject", policy.RejectPolicy, (*Console).rejectProposal, 0, nil},
-	{"POST", "/api/v1/policy/proposals/{id}/withdraw", policy.WithdrawPolicy, (*Console).withdrawProposal, 0, nil},
-	{"POST", "/api/v1/policy/proposals/{id}/activate", policy.ActivatePolicy, (*Console).activateProposal, 0, nil},
-	{"POST", "/api/v1/policy/rollback", policy.RollbackPolicy, (*Console).rollbackPolicy, 0, nil},
+	{"GET", "/api/v1/policy", policy.ShowPolicy, (*Console).showPolicy, 0, nil, shows[release.Force]("Show which rules are in force here.")},
+	{"GET", "/api/v1/policy/bundle", policy.ShowPolicy, (*Console).fetchPolicy, 0, nil,
+		sends("The rules in force, as an OPA bundle (tar.gz).", bundleType, "Content-Disposition")},
+	{"GET", "/api/v1/policy/revisions", policy.PolicyHistory, (*Console).policyHistory, 0, nil,
+		lists[release.Revision]("List everything that was ever put in force, newest first.")},
+	{"GET", "/api/v1/policy/revisions/{revision}/bundle", policy.ShowPolicy, (*Console).fetchRevision, 0, nil,
+		sends("The rules of one revision, as an OPA bundle (tar.gz).", bundleType, "Content-Disposition")},
+	{"POST", "/api/v1/policy/proposals", policy.ProposePolicy, (*Console).proposePolicy, longRehearsal, nil,
+		makes[release.Proposal]("Propose rules: an OPA bundle (tar.gz) of up to 8 MiB. Rules that do not pass the checks are answered policy_refused, with problems.",
+			body{kinds: []string{bundleType}}).with(word("base", "digest of the rules started from"), word("note", "what the change is for"))},
+	{"GET", "/api/v1/policy/proposals", policy.ListPolicies, (*Console).listProposals, 0, nil,
+		lists[release.Proposal]("List proposals, newest first, without differences.", word("author", "proposals by this operator"),
+			oneOf("state", "proposals in this state", release.Open, release.Approved, release.Shadow, release.Staged, release.Active,
+				release.Rejected, release.Withdrawn, release.Superseded, release.FallenBack, release.RolledBack))},
+	{"GET", "/api/v1/policy/proposals/{id}", policy.ShowPolicy, (*Console).showProposal, 0, nil,
+		shows[release.Proposal]("Show one proposal, with its report, its replay and what its trial came to.")},
+	{"GET", "/api/v1/policy/proposals/{id}/bundle", policy.ShowPolicy, (*Console).fetchProposal, 0, nil,
+		sends("The rules of a proposal, as an OPA bundle (tar.gz).", bundleType, "Content-Disposition")},
+	{"POST", "/api/v1/policy/proposals/{id}/replay", policy.ReplayPolicy, (*Console).replayProposal, longRehearsal, nil,
+		changes[release.Proposal]("Ask proposed rules again what was decided, and what every device and operator would ask next.", mayHave[rehearsal]())},
+	{"POST", "/api/v1/policy/proposals/{id}/approve", policy.ApprovePolicy, (*Console).approveProposal, 0, nil,
+		changes[release.Proposal]("Agree to a proposal. Nobody approves their own.", mayHave[vote]())},
+	{"POST", "/api/v1/policy/proposals/{id}/reject", policy.RejectPolicy, (*Console).rejectProposal, 0, nil,
+		changes[release.Proposal]("End a proposal, on trial or not.", mayHave[reasoned]())},
+	{"POST", "/api/v1/policy/proposals/{id}/withdraw", policy.WithdrawPolicy, (*Console).withdrawProposal, 0, nil,
+		changes[release.Proposal]("End a proposal of one's own.", mayHave[reasoned]())},
+	{"POST", "/api/v1/policy/proposals/{id}/activate", policy.ActivatePolicy, (*Console).activateProposal, 0, nil,
+		changes[release.Proposal]("Put a proposal on a stage: beside the rules in force, for a part of the devices, or in force.", mayHave[enactment]())},
+	{"POST", "/api/v1/policy/rollback", policy.RollbackPolicy, (*Console).rollbackPolicy, 0, nil,
+		changes[release.Revision]("Put an earlier revision in force again.", mayHave[wayBack]())},
 
-	{"POST", "/api/v1/breakglass", policy.SealBreakglass, (*Console).sealBreakglass, 0, nil},
-	{"POST", "/api/v1/breakglass/open", policy.OpenBreakglass, (*Console).openBreakglass, 0, (*Console).byHalves},
+	{"POST", "/api/v1/breakglass", policy.SealBreakglass, (*Console).sealBreakglass, 0, nil,
+		shape{says: "Seal a break-glass key, in place of the one sealed before.", takes: wants[newSeal](), gives: body{status: http.StatusCreated, of: operators.Seal{}}}},
+	{"POST", "/api/v1/breakglass/open", policy.OpenBreakglass, (*Console).openBreakglass, 0, (*Console).byHalves,
+		changes[openedSeal]("Open break-glass. The key in the body is the proof, no certificate is asked for.", wants[opening]())},
 
-	{"POST", "/api/v1/backup", policy.CreateBackup, (*Console).createBackup, longTransfer, nil},
+	{"POST", "/api/v1/backup", policy.CreateBackup, (*Console).createBackup, longTransfer, nil,
+		sends("Everything that a new machine needs, as a tar.gz.", "application/gzip", "Content-Disposition", BackupDatabaseHeader)},
 }
 
-// publicRoute is a path that anybody may read: it says nothing but hashes.
+// publicRoute is a path that anybody may read: it tells nothing of what the server holds.
 type publicRoute struct {
 	method, pattern string
 	answer          func(*Console, *http.Request) (answer, error)
+	shape
 }
 
 // publicRoutes are the parts of the audit log that prove its consistency and
-// reveal none of its entries (C2SP tlog-tiles).
+// reveal none of its entries (C2SP tlog-tiles), and the description of the API.
 var publicRoutes = []publicRoute{
-	{"GET", "/log/checkpoint", (*Console).checkpoint},
-	{"GET", "/log/tile/{path...}", (*Console).hashTile},
+	{"GET", "/log/checkpoint", (*Console).checkpoint, sends("The log's newest signed checkpoint.", audit.CheckpointType)},
+	{"GET", "/log/tile/{path...}", (*Console).hashTile, sends("A tile of hashes (C2SP tlog-tiles).", audit.TileType)},
+	{"GET", "/api/v1/openapi.json", (*Console).document, sends("This document.", jsonType, "ETag")},
 }
 
 // open answers where nobody has to say who they are.

@@ -65,7 +65,7 @@ func (c *Console) createToken(call *call) (deed, error) {
 }
 
 func (c *Console) listTokens(call *call) (deed, error) {
-	page, err := call.page("device")
+	page, err := call.page()
 	if err != nil {
 		return deed{}, err
 	}
