@@ -59,6 +59,8 @@ var plan = map[string]room{
 		"policy": permit, "policy/rego": "checks and loads what is proposed", "audit": leaf, "internal/fault": faults}},
 	"operators": {level: 2, imports: map[string]string{
 		"policy": permit, "audit": leaf, "internal/fault": faults}},
+	"decisionlog": {level: 2, imports: map[string]string{
+		"audit": "the record is its queue", "policy": "its events tell of decisions", "internal/fault": faults}},
 	"fleet": {level: 2, imports: map[string]string{
 		"policy": permit, "audit": leaf, "internal/fault": faults}},
 
@@ -99,6 +101,7 @@ var plan = map[string]room{
 	"store": {level: 5, imports: map[string]string{
 		"ca": "implements its Store", "enroll": "implements its stores", "fleet": "implements its Store",
 		"attest": "implements its stores", "operators": "implements its stores", "policy": "implements its Warden", "policy/release": "implements its stores",
+		"decisionlog": "implements its stores",
 		"audit": "implements its Store and Journal", "internal/fault": faults}},
 	"store/storetest": {level: 6, imports: map[string]string{
 		"policy/release": "facts to store",
