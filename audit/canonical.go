@@ -123,13 +123,17 @@ func rank(c byte) byte {
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	for i := 0; i < len(s); {
-		c := s[i]
-		switch {
+		start := i
+		for i < len(s) && plain(s[i]) {
+			i++
+		}
+		b = append(b, s[start:i]...)
+		if i == len(s) {
+			break
+		}
+		switch c := s[i]; {
 		case c == '"' || c == '\\':
 			b = append(b, '\\', c)
-			i++
-		case c >= 0x20 && c < utf8.RuneSelf:
-			b = append(b, c)
 			i++
 		case c < 0x20:
 			b = appendControl(b, c)
@@ -142,6 +146,9 @@ func appendString(b []byte, s string) []byte {
 	}
 	return append(b, '"')
 }
+
+// plain reports whether a byte of text stands for itself.
+func plain(c byte) bool { return c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\' }
 
 func appendControl(b []byte, c byte) []byte {
 	switch c {

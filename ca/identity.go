@@ -23,6 +23,9 @@ func (p *Profile) CheckNames(c *CSR, d fleet.Device) error {
 				fmt.Sprintf("the request's subject names %q, which is neither the id nor the serial number of the device that asks; leave the subject empty or name this device", a.Value))
 		}
 	}
+	if len(c.SANs) == 0 {
+		return nameable(d)
+	}
 	own, err := p.Names(d)
 	if err != nil {
 		return err

@@ -39,9 +39,8 @@ func (n *Names) nameless() bool { return len(n.subject) == 2 }
 // says is in them. A device whose id does not fit in a certificate is an error
 // of kind Denied with code id_not_nameable.
 func (p *Profile) Names(d fleet.Device) (*Names, error) {
-	if d.ID == "" || len(d.ID) > ubName || checkName(d.ID) != nil {
-		return nil, fault.New(fault.Denied, "id_not_nameable",
-			fmt.Sprintf("the device's id does not fit in a certificate: it needs 1 to %d characters and no control characters", ubName))
+	if err := nameable(d); err != nil {
+		return nil, err
 	}
 	n := &Names{URI: p.spiffe(d.ID)}
 	var err error
@@ -52,6 +51,14 @@ func (p *Profile) Names(d fleet.Device) (*Names, error) {
 		return nil, fmt.Errorf("encoding the subjectAltName of device %q: %w", d.ID, err)
 	}
 	return n, nil
+}
+
+func nameable(d fleet.Device) error {
+	if d.ID == "" || len(d.ID) > ubName || checkName(d.ID) != nil {
+		return fault.New(fault.Denied, "id_not_nameable",
+			fmt.Sprintf("the device's id does not fit in a certificate: it needs 1 to %d characters and no control characters", ubName))
+	}
+	return nil
 }
 
 // spiffe returns the device's SPIFFE ID.

@@ -36,6 +36,9 @@ type Decision struct {
 	spent   atomic.Bool // a Grant or Permit of it has been used
 }
 
+// usualInput is room for the input of an ordinary enrolment, in bytes of JSON.
+const usualInput = 1024
+
 // Decide asks the engine and returns its decision, whatever it is. A refusal
 // is in the record before Decide returns, and so is an allowed read; an allowed
 // change is recorded with the change, by whoever redeems the Grant or Permit.
@@ -43,7 +46,7 @@ type Decision struct {
 // of our own: the record could not be written, and nothing may be answered.
 func Decide(ctx context.Context, p *Point, r Request) (*Decision, error) {
 	document := r.input()
-	d := &Decision{id: audit.NewID(r.At), request: r, input: audit.AppendCanonical(nil, document)}
+	d := &Decision{id: audit.NewID(r.At), request: r, input: audit.AppendCanonical(make([]byte, 0, usualInput), document)}
 	start := time.Now()
 	d.answer = p.upheld(&r, p.evaluate(ctx, r.Action, document))
 	if p.Observe != nil {
@@ -219,7 +222,7 @@ func (d *Decision) event(outcome audit.Outcome, fact Properties) audit.Event {
 		Decision: d.document(),
 	}
 	if fact != nil {
-		e.Fact = audit.AppendCanonical(nil, fact)
+		e.Fact = audit.AppendCanonical(make([]byte, 0, 512), fact)
 	}
 	return e
 }
@@ -252,5 +255,5 @@ func (d *Decision) document() json.RawMessage {
 		}
 		doc["obligations"] = kinds
 	}
-	return audit.AppendCanonical(nil, doc)
+	return audit.AppendCanonical(make([]byte, 0, len(d.input)+256), doc)
 }

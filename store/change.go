@@ -13,6 +13,7 @@ func (db *DB) change(ctx context.Context, e *audit.Event, f func(ctx context.Con
 	if err != nil {
 		return err
 	}
+	entry.pack(db.packer)
 	return db.changer.do(ctx, func(tx *session) error {
 		ctx := db.engine.patience(ctx)
 		if err := f(ctx, tx); err != nil {

@@ -133,6 +133,9 @@ func (db *DB) gather(batch []*unit) []*unit {
 // commit settles the batch and wakes its callers.
 func (db *DB) commit(batch []*unit) {
 	start := time.Now()
+	for _, u := range batch {
+		u.pack(db.packer)
+	}
 	err := db.settleAll(batch)
 	if db.observe != nil {
 		db.observe(len(batch), time.Since(start))
@@ -144,6 +147,17 @@ func (db *DB) commit(batch []*unit) {
 		default:
 			u.result <- db.classify(db.settleAlone(u, err, len(batch) == 1))
 		}
+	}
+}
+
+// pack makes what the unit is about to write as small as it is kept. Packing wants
+// 64 KiB of stack, which the committer's goroutine has anyway and each caller's would have to get.
+func (u *unit) pack(p *packer) {
+	if u.entry.id != nil {
+		u.entry.pack(p)
+	}
+	if i := u.issuance; i != nil {
+		i.der = p.packCertificate(i.Certificate.DER)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 type issuance struct {
 	ca.Issuance
 	serial []byte
-	der    []byte // packed
+	der    []byte // packed; nil until the unit is
 	prefix int64  // of Certificate.KeySHA256
 
 	device *deviceRow // set by decide
@@ -48,7 +48,7 @@ func (db *DB) Issue(ctx context.Context, i ca.Issuance) error {
 		return err
 	}
 	return db.submit(ctx, &unit{entry: e, proof: p, issuance: &issuance{
-		Issuance: i, serial: serial, der: db.packer.packCertificate(c.DER), prefix: keyPrefix(c.KeySHA256)}})
+		Issuance: i, serial: serial, prefix: keyPrefix(c.KeySHA256)}})
 }
 
 type tokenRow struct {

@@ -139,25 +139,28 @@ const (
 // squeeze returns b squeezed; ok is false for what is not JSON text.
 func squeeze(b []byte) (squeezed []byte, ok bool) {
 	out := make([]byte, 0, len(b))
+	done := 0 // what of b is in out
 	for i := 0; i < len(b); {
-		if b[i] < 0x20 {
+		kind := letters[b[i]]
+		if kind == controlLetter {
 			return nil, false
 		}
-		n := 0
-		for i+n < len(b) && n < longestHex && isHex(b[i+n]) {
-			n++
-		}
-		if n &^= 1; n < shortestHex {
-			n = max(n, 1)
-			out = append(out, b[i:i+n]...)
-			i += n
+		i++
+		if kind != hexLetter {
 			continue
 		}
-		out = append(out, hashesMark, byte(n/2))
-		out, _ = hex.AppendDecode(out, b[i:i+n])
-		i += n
+		start := i - 1
+		for i < len(b) && i-start < longestHex && letters[b[i]] == hexLetter {
+			i++
+		}
+		if n := (i - start) &^ 1; n >= shortestHex {
+			i = start + n
+			out = append(append(out, b[done:start]...), hashesMark, byte(n/2))
+			out, _ = hex.AppendDecode(out, b[start:i])
+			done = i
+		}
 	}
-	return out, true
+	return append(out, b[done:]...), true
 }
 
 // unsqueeze takes squeeze back.
@@ -179,4 +182,20 @@ func unsqueeze(b []byte) ([]byte, error) {
 	return out, nil
 }
 
-func isHex(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' }
+// letters says what kind each byte of a text is.
+var letters = func() (kinds [256]letter) {
+	for c := range byte(0x20) {
+		kinds[c] = controlLetter
+	}
+	for _, c := range "0123456789abcdef" {
+		kinds[c] = hexLetter
+	}
+	return kinds
+}()
+
+type letter byte
+
+const (
+	controlLetter letter = 1
+	hexLetter     letter = 2
+)

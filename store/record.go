@@ -14,7 +14,8 @@ type entry struct {
 	at                             int64
 	action, actor, object, outcome string
 	decided                        int
-	leaf                           []byte // packed
+	plain                          []byte // the leaf as it is hashed
+	leaf                           []byte // packed; nil until pack
 }
 
 const (
@@ -28,12 +29,15 @@ func (db *DB) newEntry(e *audit.Event) (entry, error) {
 		return entry{}, err
 	}
 	n := entry{id: e.ID[:], at: e.At.UnixMilli(), action: e.Action, actor: e.Actor.ID, object: e.Object.ID,
-		outcome: string(e.Outcome), leaf: db.packer.packLeaf(leaf)}
+		outcome: string(e.Outcome), plain: leaf}
 	if len(e.Decision) > 0 {
 		n.decided = 1
 	}
 	return n, nil
 }
+
+// pack makes the entry as small as it is kept.
+func (e *entry) pack(p *packer) { e.plain, e.leaf = nil, p.packLeaf(e.plain) }
 
 func (e *entry) values(to []any) []any {
 	return append(to, e.id, e.at, e.action, e.actor, e.object, e.outcome, e.decided, e.leaf)
@@ -45,6 +49,7 @@ func (s *session) record(ctx context.Context, e *audit.Event) error {
 	if err != nil {
 		return err
 	}
+	n.pack(s.db.packer)
 	return s.insert(ctx, insertEntry, entryWidth, n.values(nil))
 }
 

@@ -169,7 +169,7 @@ func growStack(i int) byte {
 	if i >= 0 {
 		return 0
 	}
-	var room [72 << 10]byte // an index that the compiler does not know keeps it from being left out
+	var room [40 << 10]byte // an index that the compiler does not know keeps it from being left out
 	return room[-i%len(room)]
 }
 
