@@ -143,7 +143,7 @@ func (h *house) config(issuing crypto.Signer) Config {
 			return b.Pack(nil)
 		}}
 	check(t, h.running.Start(t.Context()))
-	people := &operators.Register{Store: h.db, Roster: h.db, Seals: h.db, Authority: h.operators, Now: time.Now}
+	people := &operators.Register{Store: h.db, Roster: h.db, Seals: h.db, Sessions: h.db, Authority: h.operators, Now: time.Now}
 	secret, public, err := audit.NewKey("console.test/log")
 	check(t, err)
 	signer, err := note.NewSigner(secret)

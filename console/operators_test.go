@@ -164,7 +164,7 @@ func TestOtherReplicasKnow(t *testing.T) {
 	check(t, err)
 	t.Cleanup(func() { db.Close() })
 	config := h.Config
-	config.People = &operators.Register{Store: db, Roster: db, Seals: db, Authority: h.operators, Now: time.Now}
+	config.People = &operators.Register{Store: db, Roster: db, Seals: db, Sessions: db, Authority: h.operators, Now: time.Now}
 	replica, err := New(config)
 	check(t, err)
 	server := httptest.NewUnstartedServer(replica)

@@ -14,7 +14,8 @@ import (
 // make one; the zero Caller is nobody.
 type Caller struct {
 	operator    Operator
-	certificate Certificate
+	certificate Certificate      // that they came with; zero: none
+	session     Session          // that they came with; zero: none
 	method      string           // how they proved it
 	sealed      crypto.PublicKey // the key of a seal that they may open; nil for everybody else
 }
@@ -28,6 +29,12 @@ func (c Caller) Subject() policy.Entity {
 	auth := map[string]any{"method": c.method}
 	if c.certificate.SHA256 != "" {
 		auth["serial"], auth["cert_sha256"] = c.certificate.Serial, c.certificate.SHA256
+	}
+	if c.method == loginMethod {
+		auth = c.session.Login.properties()
+		if c.session.ID != "" {
+			auth["session"] = c.session.ID
+		}
 	}
 	p["auth"] = auth
 	return policy.Entity{Type: "user", ID: c.operator.Name, Properties: p}
@@ -61,15 +68,24 @@ func (r *Register) Identify(ctx context.Context, leaf *x509.Certificate) (Caller
 		return Caller{}, err
 	}
 	caller := Caller{operator: o, certificate: c, method: "mtls"}
-	switch {
-	case o.State == Suspended:
-		return caller, fault.New(fault.Denied, "operator_suspended", "this operator is suspended")
-	case o.State != Active:
-		return caller, fault.New(fault.Denied, "operator_removed", "this operator was removed")
-	case !c.Revoked.IsZero():
+	if err := o.barred(); err != nil {
+		return caller, err
+	}
+	if !c.Revoked.IsZero() {
 		return caller, fault.New(fault.Unauthenticated, "certificate_revoked", "the operator certificate presented was revoked")
 	}
 	return caller, nil
+}
+
+// barred returns why the register lets this operator do nothing; nil if it does.
+func (o *Operator) barred() error {
+	switch o.State {
+	case Active:
+		return nil
+	case Suspended:
+		return fault.New(fault.Denied, "operator_suspended", "this operator is suspended")
+	}
+	return fault.New(fault.Denied, "operator_removed", "this operator was removed")
 }
 
 // Barred waits until the caller is nobody any more, and reports that; it asks
@@ -83,9 +99,18 @@ func (r *Register) Barred(ctx context.Context, caller Caller) bool {
 			return false
 		case <-ticker.C:
 		}
-		o, c, err := r.Roster.OperatorByCertificate(ctx, caller.certificate.SHA256)
-		if err == nil && (!c.Revoked.IsZero() || o.State != Active) {
+		if r.ended(ctx, caller) {
 			return true
 		}
 	}
+}
+
+// ended reports whether what the caller came with is worth nothing any more.
+func (r *Register) ended(ctx context.Context, caller Caller) bool {
+	if caller.method == loginMethod {
+		o, _, err := r.Roster.OperatorBySession(ctx, caller.session.hash)
+		return fault.Is(err, fault.NotFound) || err == nil && o.State != Active
+	}
+	o, c, err := r.Roster.OperatorByCertificate(ctx, caller.certificate.SHA256)
+	return err == nil && (!c.Revoked.IsZero() || o.State != Active)
 }

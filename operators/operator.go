@@ -40,8 +40,8 @@ type Operator struct {
 	Name         string        `json:"name"` // as it stands in the common name of their certificates
 	Roles        []Role        `json:"roles"`
 	State        State         `json:"state"`
-	Reason       string        `json:"reason,omitempty"`       // why they were suspended or removed
-	OIDC         string        `json:"oidc_subject,omitempty"` // sub of their identity provider (OpenID Connect Core 1.0, Section 2); unique where present
+	Reason       string        `json:"reason,omitempty"` // why they were suspended or removed
+	Binding                    // by which they are known to the identity provider; zero: they do not sign in there
 	Created      time.Time     `json:"created"`
 	By           string        `json:"created_by,omitempty"` // the operator who added them; empty: the server
 	Changed      time.Time     `json:"changed"`
@@ -49,6 +49,18 @@ type Operator struct {
 	Breakglass   *Opened       `json:"breakglass,omitempty"`   // set for a caller who came by break-glass, and for nobody else
 	Certificates []Certificate `json:"certificates,omitempty"` // newest first; only where one operator is shown
 }
+
+// Binding says by what an operator is known to an identity provider. With a
+// Subject that alone counts. An Email counts until the first sign-in, which
+// puts the Subject beside it for good: addresses change hands, subjects do not.
+type Binding struct {
+	Issuer  string `json:"oidc_issuer,omitempty"`  // of the provider
+	Subject string `json:"oidc_subject,omitempty"` // sub (OpenID Connect Core 1.0, Section 2), unique at its issuer
+	Email   string `json:"oidc_email,omitempty"`   // in lower case, unique at its issuer
+}
+
+// Bound reports whether it binds to anything.
+func (b Binding) Bound() bool { return b.Subject != "" || b.Email != "" }
 
 // Role is one role that an operator has, for everything or for a part of the fleet.
 type Role struct {
@@ -83,7 +95,7 @@ type Certificate struct {
 // Bounds of what an operator's entry may hold.
 const (
 	maxRoles  = 32
-	maxText   = 200 // bytes of a scope's property, or of a subject at an identity provider
+	maxText   = 200 // bytes of a scope's property
 	maxReason = 1000
 	maxLabels = 8
 )
@@ -95,17 +107,31 @@ var (
 	validRole = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
 )
 
-// Check returns what is wrong with the name, roles and OIDC subject of somebody who is to be added.
+// Check returns what is wrong with the name, roles and binding of somebody who is to be added.
 func (o *Operator) Check() error {
 	switch {
 	case !validName.MatchString(o.Name):
 		return fault.New(fault.Malformed, "operator_name", "an operator's name has 1 to 64 characters A-Z a-z 0-9 . _ @ + - and starts with a letter or digit")
 	case strings.HasPrefix(o.Name, breakglassPrefix):
 		return fault.New(fault.Malformed, "operator_name", "names that begin with "+breakglassPrefix+" are for break-glass")
-	case len(o.OIDC) > maxText || !plain(o.OIDC):
-		return fault.New(fault.Malformed, "oidc_subject", fmt.Sprintf("an OIDC subject is printable text of at most %d bytes", maxText))
+	}
+	if err := o.Binding.check(); err != nil {
+		return err
 	}
 	return checkRoles(o.Roles)
+}
+
+// longestSubject is how long a sub may be (OpenID Connect Core 1.0, Section 2), and an email address.
+const longestSubject = 255
+
+func (b *Binding) check() error {
+	switch {
+	case len(b.Subject) > longestSubject || !plain(b.Subject):
+		return fault.New(fault.Malformed, "oidc_subject", fmt.Sprintf("an OIDC subject is printable text of at most %d bytes", longestSubject))
+	case len(b.Email) > longestSubject || !plain(b.Email) || b.Email != "" && !strings.Contains(b.Email, "@"):
+		return fault.New(fault.Malformed, "oidc_email", fmt.Sprintf("an OIDC email address is printable text with an @, of at most %d bytes", longestSubject))
+	}
+	return nil
 }
 
 // checkRoles returns what is wrong with roles that somebody is to have.

@@ -36,11 +36,11 @@ func TestDescribe(t *testing.T) {
 func TestWhoCanBeAdded(t *testing.T) {
 	viewer := []Role{{Name: "viewer"}}
 	for code, o := range map[string]Operator{
-		"":                {Name: "berta.b@example.com", Roles: viewer, OIDC: "auth0|4711"},
+		"":                {Name: "berta.b@example.com", Roles: viewer, Binding: Binding{Subject: "auth0|4711"}},
 		"operator_name":   {Name: "../admin", Roles: viewer},
 		"operator_name ":  {Name: breakglassPrefix + "x", Roles: viewer},
 		"operator_name  ": {Name: strings.Repeat("x", 65), Roles: viewer},
-		"oidc_subject":    {Name: "b", Roles: viewer, OIDC: "a\nb"},
+		"oidc_subject":    {Name: "b", Roles: viewer, Binding: Binding{Subject: "a\nb"}},
 		"operator_roles":  {Name: "b"},
 		"operator_roles ": {Name: "b", Roles: []Role{{Name: "Viewer"}}},
 		"operator_scope":  {Name: "b", Roles: []Role{{"line", Scope{Model: "\x00"}}}},

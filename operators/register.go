@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hallmark-pki/hallmark/audit"
@@ -30,8 +31,10 @@ type Register struct {
 	Store     Store
 	Roster    Roster
 	Seals     SealStore
+	Sessions  SessionStore
 	Authority Authority
 	Life      time.Duration // of the certificates; 0 means DefaultLife
+	SignIn    SignIn
 	Now       func() time.Time
 	Opened    func(Operator) // told of each caller by break-glass, once it is on record; may be nil
 }
@@ -39,8 +42,9 @@ type Register struct {
 // shownCertificates is how many of an operator's certificates Show returns.
 const shownCertificates = 100
 
-// Add takes somebody in, with the Name, Roles and OIDC of o, and certifies
-// their key. The permit must be for the name.
+// Add takes somebody in, with the Name, Roles and Binding of o, and certifies
+// their key. Who signs in at the identity provider needs none: pub may be nil for
+// them, and then there is no certificate. The permit must be for the name.
 func (r *Register) Add(ctx context.Context, p policy.Permit, o Operator, pub crypto.PublicKey) (Operator, *x509.Certificate, error) {
 	if err := p.Covers(policy.AddOperator, o.Name); err != nil {
 		return Operator{}, nil, err
@@ -48,11 +52,18 @@ func (r *Register) Add(ctx context.Context, p policy.Permit, o Operator, pub cry
 	if err := o.Check(); err != nil {
 		return Operator{}, nil, err
 	}
-	now := r.now()
-	made := Operator{Name: o.Name, Roles: o.Roles, State: Active, OIDC: o.OIDC, Created: now, By: p.Actor(), Changed: now, ChangedBy: p.Actor()}
-	signed, c, err := r.certify(o.Name, pub, now)
+	bound, err := r.bind(o.Binding)
 	if err != nil {
 		return Operator{}, nil, err
+	}
+	now := r.now()
+	made := Operator{Name: o.Name, Roles: o.Roles, State: Active, Binding: bound, Created: now, By: p.Actor(), Changed: now, ChangedBy: p.Actor()}
+	var signed *x509.Certificate
+	c := new(Certificate)
+	if pub != nil || !bound.Bound() {
+		if signed, c, err = r.certify(o.Name, pub, now); err != nil {
+			return Operator{}, nil, err
+		}
 	}
 	event, err := p.Redeem(policy.AddOperator, o.Name, made.fact(c))
 	if err != nil {
@@ -61,7 +72,9 @@ func (r *Register) Add(ctx context.Context, p policy.Permit, o Operator, pub cry
 	if err := r.Store.AddOperator(ctx, made, *c, false, event); err != nil {
 		return Operator{}, nil, err
 	}
-	made.Certificates = []Certificate{*c}
+	if signed != nil {
+		made.Certificates = []Certificate{*c}
+	}
 	return made, signed, nil
 }
 
@@ -111,6 +124,29 @@ func (r *Register) Assign(ctx context.Context, p policy.Permit, name string, rol
 	return r.change(ctx, p, policy.AssignOperator, Change{Name: name, From: []State{Active, Suspended}, Roles: roles})
 }
 
+// Bind says anew by what an operator is known to the identity provider; the
+// zero Binding takes that from them. Their sessions end.
+func (r *Register) Bind(ctx context.Context, p policy.Permit, name string, b Binding) error {
+	bound, err := r.bind(b)
+	if err != nil {
+		return err
+	}
+	return r.change(ctx, p, policy.AssignOperator, Change{Name: name, From: []State{Active, Suspended}, Bind: &bound})
+}
+
+// bind completes a binding with the issuer.
+func (r *Register) bind(b Binding) (Binding, error) {
+	if err := b.check(); err != nil || !b.Bound() {
+		return Binding{}, err
+	}
+	if r.SignIn.Issuer == "" {
+		return Binding{}, fault.New(fault.Conflict, "oidc_not_configured",
+			"this server has no identity provider to bind operators to: operators.oidc of its config.yaml names one")
+	}
+	b.Issuer, b.Email = r.SignIn.Issuer, strings.ToLower(b.Email)
+	return b, nil
+}
+
 // Suspend keeps an operator out until somebody resumes them. Their
 // certificates are not revoked.
 func (r *Register) Suspend(ctx context.Context, p policy.Permit, name, reason string) error {
@@ -147,6 +183,9 @@ func (r *Register) Renew(ctx context.Context, p policy.Permit, caller Caller, pu
 	if caller.operator.Name == "" || p.Actor() != caller.operator.Name {
 		return nil, fault.New(fault.Denied, "not_yours", "operators renew their own certificates only")
 	}
+	if caller.certificate.SHA256 == "" {
+		return nil, fault.New(fault.Denied, "certificate_needed", "a certificate is renewed by who holds it, not by a session")
+	}
 	return r.certified(ctx, p, policy.RenewOperator,
 		Change{Name: caller.operator.Name, From: []State{Active}, Holding: caller.certificate.SHA256}, pub)
 }
@@ -179,7 +218,7 @@ func (r *Register) change(ctx context.Context, p policy.Permit, a policy.Action,
 	if err != nil {
 		return err
 	}
-	if o.Breakglass != nil && (c.Certify != nil || c.Roles != nil || c.To == Active) {
+	if o.Breakglass != nil && (c.Certify != nil || c.Roles != nil || c.Bind != nil || c.To == Active) {
 		return fault.New(fault.Conflict, "operator_breakglass", "a caller by break-glass gets no other certificate and no roles: the hour is all there is")
 	}
 	c.By, c.At = p.Actor(), r.now()
@@ -257,10 +296,21 @@ func digest(der []byte) string {
 func (o *Operator) fact(c *Certificate) policy.Properties {
 	f := Describe(o.Roles)
 	f["state"] = string(o.State)
-	if o.OIDC != "" {
-		f["oidc_subject"] = o.OIDC
+	o.Binding.describe(f)
+	all := policy.Properties{"operator": map[string]any(f)}
+	if c.SHA256 != "" {
+		all["certificate"] = c.fact()
 	}
-	return policy.Properties{"operator": f, "certificate": c.fact()}
+	return all
+}
+
+// describe adds the binding to what the record keeps.
+func (b *Binding) describe(f policy.Properties) {
+	for name, value := range map[string]string{"oidc_issuer": b.Issuer, "oidc_subject": b.Subject, "oidc_email": b.Email} {
+		if value != "" {
+			f[name] = value
+		}
+	}
 }
 
 func (c *Certificate) fact() map[string]any {
@@ -275,6 +325,10 @@ func (c *Change) fact() policy.Properties {
 	}
 	if c.Roles != nil {
 		f = Describe(c.Roles)
+	}
+	if c.Bind != nil {
+		f["oidc_issuer"] = "" // of who is bound to nothing any more
+		c.Bind.describe(f)
 	}
 	switch {
 	case c.RevokeAll:

@@ -43,6 +43,8 @@ func (db *DB) classify(err error) error {
 		return fault.Wrap(fault.Conflict, "operator_exists", "the register holds an operator of this name; names are not given twice", err)
 	case t.unique == "operator_oidc":
 		return fault.Wrap(fault.Conflict, "oidc_subject_in_use", "another operator has this OIDC subject", err)
+	case t.unique == "operator_oidc_email":
+		return fault.Wrap(fault.Conflict, "oidc_email_in_use", "another operator has this email address at the identity provider", err)
 	case t.unique == "device_serial":
 		return fault.Wrap(fault.Conflict, "device_serial_in_use", "another device has this serial number", err)
 	case t.unique != "":

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	operatorColumns = "name, roles, state, operator.reason, coalesce(oidc, ''), created, by, changed, changed_by, breakglass"
+	operatorColumns = "name, roles, state, operator.reason, oidc_issuer, coalesce(oidc, ''), coalesce(oidc_email, ''), operator.created, by, changed, changed_by, breakglass"
 	selectOperator  = "SELECT " + operatorColumns + " FROM operator"
 
 	ownColumns = "sha256, serial, issued, not_after, revoked, operator_certificate.reason"
@@ -87,7 +87,7 @@ type operatorScan struct {
 }
 
 func (s *operatorScan) columns() []any {
-	return []any{&s.Name, &s.roles, &s.State, &s.Reason, &s.OIDC, &s.created, &s.By, &s.changed, &s.ChangedBy, &s.breakglass}
+	return []any{&s.Name, &s.roles, &s.State, &s.Reason, &s.Issuer, &s.Binding.Subject, &s.Email, &s.created, &s.By, &s.changed, &s.ChangedBy, &s.breakglass}
 }
 
 func (s *operatorScan) operator() (operators.Operator, error) {
@@ -119,9 +119,9 @@ func (s *ownScan) own() operators.Certificate {
 	return s.Certificate
 }
 
-// AddOperator takes somebody in, with a first certificate, and commits that
-// with its event. A name or an OIDC subject that the register holds already is a Conflict.
-// With first it is a Conflict if the register holds anybody.
+// AddOperator takes somebody in, with a first certificate unless it is the zero one, and
+// commits that with its event. A name, an OIDC subject or an email address there that the register
+// holds already is a Conflict. With first it is a Conflict if the register holds anybody.
 func (db *DB) AddOperator(ctx context.Context, o operators.Operator, c operators.Certificate, first bool, e audit.Event) error {
 	return db.change(ctx, &e, func(ctx context.Context, tx *session) error {
 		if first {
@@ -148,17 +148,22 @@ func (s *session) addOperator(ctx context.Context, o *operators.Operator, c *ope
 			return err
 		}
 	}
-	var oidc any
-	if o.OIDC != "" {
-		oidc = o.OIDC
-	}
-	err = s.exec(ctx, `INSERT INTO operator (name, roles, state, reason, oidc, created, by, changed, changed_by, breakglass)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		o.Name, string(roles), string(o.State), o.Reason, oidc, millis(o.Created), o.By, millis(o.Changed), o.ChangedBy, string(breakglass))
-	if err != nil {
+	err = s.exec(ctx, `INSERT INTO operator (name, roles, state, reason, oidc_issuer, oidc, oidc_email, created, by, changed, changed_by, breakglass)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		o.Name, string(roles), string(o.State), o.Reason, o.Issuer, orNull(o.Binding.Subject), orNull(o.Email),
+		millis(o.Created), o.By, millis(o.Changed), o.ChangedBy, string(breakglass))
+	if err != nil || c.SHA256 == "" {
 		return err
 	}
 	return s.addOwn(ctx, o.Name, c)
+}
+
+// orNull is text for a column that is NULL where there is none.
+func orNull(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
 }
 
 func (s *session) addOwn(ctx context.Context, name string, c *operators.Certificate) error {
@@ -183,6 +188,9 @@ func (db *DB) ChangeOperator(ctx context.Context, c operators.Change, e audit.Ev
 			}
 		}
 		if err := tx.revokeOwn(ctx, &c); err != nil {
+			return err
+		}
+		if err := tx.endSessions(ctx, &c); err != nil {
 			return err
 		}
 		return tx.changeEntry(ctx, &c)
@@ -268,6 +276,12 @@ func (s *session) changeEntry(ctx context.Context, c *operators.Change) error {
 			return err
 		}
 		if err := s.exec(ctx, "UPDATE operator SET roles = ? WHERE name = ?", string(roles), c.Name); err != nil {
+			return err
+		}
+	}
+	if b := c.Bind; b != nil {
+		err := s.exec(ctx, "UPDATE operator SET oidc_issuer = ?, oidc = ?, oidc_email = ? WHERE name = ?", b.Issuer, orNull(b.Subject), orNull(b.Email), c.Name)
+		if err != nil {
 			return err
 		}
 	}

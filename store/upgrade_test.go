@@ -115,7 +115,7 @@ func addedSince(t *testing.T, driver string) []string {
 			drops = append(drops, "DROP TABLE "+string(table[1]))
 		}
 		for _, index := range createIndex.FindAllSubmatch(text, -1) {
-			drops = append(drops, "DROP INDEX "+string(index[1]))
+			drops = append(drops, "DROP INDEX IF EXISTS "+string(index[1]))
 		}
 	}
 	slices.Reverse(drops)

@@ -102,7 +102,7 @@ func operatorShow(c *connection) *cobra.Command {
 }
 
 func operatorFields(o operators.Operator) [][2]string {
-	pairs := [][2]string{{"name", o.Name}, {"state", string(o.State)}, {"reason", o.Reason}, {"oidc subject", o.OIDC},
+	pairs := [][2]string{{"name", o.Name}, {"state", string(o.State)}, {"reason", o.Reason}, {"oidc issuer", o.Issuer}, {"oidc subject", o.Binding.Subject}, {"oidc email", o.Email},
 		{"created", when(o.Created)}, {"created by", o.By}, {"changed", when(o.Changed)}, {"changed by", o.ChangedBy}}
 	for _, r := range o.Roles {
 		pairs = append(pairs, [2]string{"role", r.Name + scopeText(r.Scope)})

@@ -27,7 +27,7 @@ func (h *house) openOperators(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.people = &operators.Register{Store: h.db, Roster: h.db, Seals: h.db, Authority: authority, Now: time.Now,
+	h.people = &operators.Register{Store: h.db, Roster: h.db, Seals: h.db, Sessions: h.db, Authority: authority, Now: time.Now,
 		Life: time.Duration(h.config.Operators.CertificateLifetime), Opened: h.opened}
 	return h.adopt(ctx)
 }

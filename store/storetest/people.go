@@ -23,7 +23,7 @@ func own(name string, at time.Time) operators.Certificate {
 
 // person is an operator's entry.
 func person(name string) operators.Operator {
-	return operators.Operator{Name: name, State: operators.Active, OIDC: "sub-" + name, Created: Now, By: "admin", Changed: Now, ChangedBy: "admin",
+	return operators.Operator{Name: name, State: operators.Active, Binding: operators.Binding{Issuer: "https://id.test", Subject: "sub-" + name}, Created: Now, By: "admin", Changed: Now, ChangedBy: "admin",
 		Roles: []operators.Role{{Name: "viewer"}, {Name: "line", Scope: operators.Scope{Model: "m", Labels: map[string]string{"site": "ulm"}}}}}
 }
 
@@ -44,7 +44,7 @@ func hire(t *testing.T, db *store.DB, names ...string) map[string]operators.Cert
 func testOperators(t *testing.T, place Place) {
 	db := place(t)
 	first := person("admin")
-	first.OIDC = ""
+	first.Binding = operators.Binding{}
 	do(t, db.AddOperator(t.Context(), first, own("admin", Now), true, Event("operator.add", "admin")))
 	event := Event("operator.add", "other")
 	want(t, db.AddOperator(t.Context(), person("other"), own("other", Now), true, event), fault.Conflict, "operators_exist")
@@ -53,11 +53,11 @@ func testOperators(t *testing.T, place Place) {
 	held := hire(t, db, "Zoe", "berta", "carl")
 	event = Event("operator.add", "berta")
 	again := person("berta")
-	again.OIDC = ""
+	again.Binding = operators.Binding{}
 	want(t, db.AddOperator(t.Context(), again, own("berta", Now), false, event), fault.Conflict, "operator_exists")
 	wantRecorded(t, db, event, false)
 	namesake := person("dora")
-	namesake.OIDC = "sub-berta"
+	namesake.Binding.Subject = "sub-berta"
 	want(t, db.AddOperator(t.Context(), namesake, own("dora", Now), false, Event("operator.add", "dora")), fault.Conflict, "oidc_subject_in_use")
 
 	for _, c := range []struct {
