@@ -24,6 +24,7 @@ type rules struct {
 	compiler      *ast.Compiler
 	store         storage.Store
 	query         ast.Body
+	mask, drop    ast.Body // see Treat; nil where the rules have none
 	queryCompiler ast.QueryCompiler
 	functions     map[string]*topdown.Builtin // see guard
 }
@@ -98,7 +99,7 @@ func compileRules(ctx context.Context, s *sources) (*rules, error) {
 	if r.query, err = r.queryCompiler.Compile(ast.NewBody(question)); err != nil {
 		return nil, problemsOf(err)
 	}
-	return r, nil
+	return r, r.prepareLogging()
 }
 
 // newStore keeps the data as the evaluator wants to read it, so that reading costs nothing.
@@ -144,16 +145,24 @@ func compileModules(ctx context.Context, modules map[string]*ast.Module, allowed
 		return nil, err
 	}
 	defer store.Abort(ctx, txn)
-	compiler := ast.NewCompiler().
-		WithDefaultRegoVersion(ast.RegoV1).
-		WithCapabilities(allowed).
-		WithStrict(true).
-		WithSchemas(inputSchema()).
-		WithPathConflictsCheck(storage.NonEmpty(ctx, store, txn))
-	if compiler.Compile(modules); compiler.Failed() {
-		return nil, problemsOf(compiler.Errors)
+	compile := func(modules map[string]*ast.Module, schemas *ast.SchemaSet) (*ast.Compiler, error) {
+		compiler := ast.NewCompiler().
+			WithDefaultRegoVersion(ast.RegoV1).
+			WithCapabilities(allowed).
+			WithStrict(true).
+			WithSchemas(schemas).
+			WithPathConflictsCheck(storage.NonEmpty(ctx, store, txn))
+		if compiler.Compile(modules); compiler.Failed() {
+			return nil, problemsOf(compiler.Errors)
+		}
+		return compiler, nil
 	}
-	return compiler, nil
+	asked, logging := withoutLogging(modules)
+	compiler, err := compile(asked, inputSchema())
+	if err != nil || !logging {
+		return compiler, err
+	}
+	return compile(modules, nil) // the rules about the log see events, of which the schema knows nothing
 }
 
 //go:embed input.schema.json
