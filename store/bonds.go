@@ -40,17 +40,28 @@ func (db *DB) Bond(ctx context.Context, device string) (attest.Bond, error) {
 // attestation key (SHA-256, hex; an empty one matches none), or an error of
 // kind NotFound.
 func (db *DB) BondOf(ctx context.Context, ek, ak string) (attest.Bond, error) {
-	const none = "no device is bound to this TPM"
-	for _, by := range [...]struct{ condition, key string }{{" WHERE ek = ?", ek}, {" WHERE ak = ?", ak}} {
-		hash, err := hex.DecodeString(by.key)
-		if err != nil || len(hash) == 0 {
-			continue
+	found, bound := attest.Bond{}, false
+	err := db.each(ctx, selectBond+" WHERE ek = ? OR ak = ?", []any{hashOf(ek), hashOf(ak)}, func(r *sql.Rows) error {
+		var b attest.Bond
+		err := scanBond(r, &b.Device, &b)
+		if !bound || b.EK == ek {
+			found, bound = b, true
 		}
-		if b, err := db.bond(ctx, selectBond+by.condition, none, hash); !fault.Is(err, fault.NotFound) {
-			return b, err
-		}
+		return err
+	})
+	if err == nil && !bound {
+		err = fault.New(fault.NotFound, "bond_unknown", "no device is bound to this TPM")
 	}
-	return attest.Bond{}, fault.New(fault.NotFound, "bond_unknown", none)
+	return found, err
+}
+
+// hashOf is a hash as it is looked for; NULL, which equals nothing, if it is none.
+func hashOf(text string) []byte {
+	hash, err := hex.DecodeString(text)
+	if err != nil || len(hash) == 0 {
+		return nil
+	}
+	return hash
 }
 
 func (db *DB) bond(ctx context.Context, query, missing string, arg any) (attest.Bond, error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"sync"
 
 	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/internal/fault"
@@ -54,12 +55,44 @@ func (db *DB) newBlobs(ctx context.Context, blobs []attest.Blob) ([]blob, error)
 }
 
 func (db *DB) hasEvidence(ctx context.Context, sha256 [32]byte) (bool, error) {
+	if db.kept.has(sha256) {
+		return true, nil
+	}
 	found := false
 	err := db.each(ctx, "SELECT 1 FROM evidence WHERE sha256 = ?", []any{sha256[:]}, func(*sql.Rows) error {
 		found = true
 		return nil
 	})
+	if found {
+		db.kept.add(sha256)
+	}
 	return found, err
+}
+
+// digests remembers some evidence that is there for good: devices of one model
+// boot alike, and so the same few event logs come again and again.
+type digests struct {
+	mu    sync.Mutex
+	known map[[32]byte]struct{}
+}
+
+// mostDigests bounds what is remembered.
+const mostDigests = 1024
+
+func (d *digests) has(sha256 [32]byte) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, known := d.known[sha256]
+	return known
+}
+
+func (d *digests) add(sha256 [32]byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.known == nil || len(d.known) == mostDigests {
+		d.known = map[[32]byte]struct{}{}
+	}
+	d.known[sha256] = struct{}{}
 }
 
 // KeepEvidence writes blobs that are not there yet, durably before it returns.

@@ -83,6 +83,7 @@ type DB struct {
 	workers sync.WaitGroup
 	once    sync.Once
 	packer  *packer
+	kept    digests // of evidence that is there
 	path    string  // of the embedded database
 	folder  *folder // of the embedded database
 }

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/hallmark-pki/hallmark/internal/fault"
 )
@@ -20,30 +21,49 @@ func (c *call) readRequest() ([]byte, error) {
 	if !isPKCS10(c.r.Header.Get("Content-Type")) {
 		return nil, errWrongType
 	}
-	raw, err := c.readAll(MaxRequest)
-	if err != nil {
+	raw := bodies.Get().(*bytes.Buffer)
+	defer release(raw)
+	if err := c.readInto(raw, MaxRequest); err != nil {
 		return nil, err
 	}
-	return decodeBody(raw)
+	return decodeBody(raw.Bytes())
+}
+
+// bodies are buffers for requests as sent: what is decoded from one keeps nothing of it.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// release gives a buffer back, unless an unusually large request has blown it up.
+func release(b *bytes.Buffer) {
+	if b.Cap() <= 128<<10 {
+		b.Reset()
+		bodies.Put(b)
+	}
 }
 
 // readAll returns the body, of at most limit bytes.
 func (c *call) readAll(limit int64) ([]byte, error) {
-	if c.r.ContentLength > limit {
-		return nil, errTooLarge
-	}
 	var raw bytes.Buffer
+	if err := c.readInto(&raw, limit); err != nil {
+		return nil, err
+	}
+	return raw.Bytes(), nil
+}
+
+func (c *call) readInto(raw *bytes.Buffer, limit int64) error {
+	if c.r.ContentLength > limit {
+		return errTooLarge
+	}
 	// Room for what was announced at once, but not on a stranger's word for more than an ordinary event log takes.
 	raw.Grow(int(min(max(c.r.ContentLength, 0), 64<<10)) + bytes.MinRead)
 	_, err := raw.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, errTooLarge
+		return errTooLarge
 	case err != nil:
-		return nil, fault.Wrap(fault.Malformed, "body_incomplete", "the request body did not arrive completely", err)
+		return fault.Wrap(fault.Malformed, "body_incomplete", "the request body did not arrive completely", err)
 	}
-	return raw.Bytes(), nil
+	return nil
 }
 
 // isPKCS10 accepts the type of RFC 7030, Section 4.2.1, with any parameters,
