@@ -79,7 +79,7 @@ func mustLoad(t testing.TB, dir string) *Engine {
 }
 
 func TestDefaultPolicyIsEmbeddedWhole(t *testing.T) {
-	for _, name := range []string{"hallmark.rego", "enrolment.rego", "operators.rego", "data.json"} {
+	for _, name := range []string{"hallmark.rego", "enrolment.rego", "attestation.rego", "operators.rego", "guards.rego", "data.json"} {
 		if _, err := fs.Stat(Default(), name); err != nil {
 			t.Error(err)
 		}
@@ -113,7 +113,7 @@ func BenchmarkEvaluate(b *testing.B) {
 	renewal["action"].(map[string]any)["name"] = "certificate.renew"
 	renewal["subject"].(map[string]any)["properties"] = map[string]any{"auth": map[string]any{"method": "certificate", "serial": "5e"}}
 	operator := map[string]any{
-		"subject":  map[string]any{"type": "user", "id": "admin", "properties": map[string]any{}},
+		"subject":  map[string]any{"type": "user", "id": "ada", "properties": map[string]any{"roles": []string{"admin"}}},
 		"action":   map[string]any{"name": "device.list", "properties": map[string]any{}},
 		"resource": map[string]any{"type": "device", "id": "", "properties": map[string]any{}},
 		"context":  map[string]any{},

@@ -129,3 +129,28 @@ test_old_evidence_does_not_renew_for_ever if {
 	never := ask("certificate.renew", "device", by_certificate, known("active"))
 	under({"max_attestation_age": "48h"}, never).verdict == "allow"
 }
+
+aged(last) := object.union(bound, {"last": last, "affirmed": last})
+
+table := {"attestation_lifetimes": [{"older_than": "48h", "lifetime": "12h"}, {"older_than": "24h", "lifetime": "20h"}, {"older_than": "1000h", "lifetime": "6h"}]}
+
+test_older_evidence_makes_shorter_certificates if {
+	every last, lifetime in {"2026-11-22T20:00:00.000Z": "20h", "2026-11-21T20:00:00.000Z": "12h"} {
+		question := with_evidence("certificate.renew", by_certificate, {"verdict": "none"}, aged(last))
+		under(table, question) == {"verdict": "allow", "lifetime": lifetime}
+	}
+	young := with_evidence("certificate.renew", by_certificate, {"verdict": "none"}, aged("2026-11-23T20:00:00.000Z"))
+	under(table, young) == {"verdict": "allow"}
+	fresh := with_evidence("certificate.renew", by_certificate, affirmed, aged("2026-11-01T20:00:00.000Z"))
+	under(table, fresh) == {"verdict": "allow"}
+	never := ask("certificate.renew", "device", by_certificate, known("active"))
+	under(table, never) == {"verdict": "allow"}
+}
+
+test_rules_that_lengthen_are_shortened_too if {
+	question := with_evidence("certificate.renew", by_certificate, {"verdict": "none"}, bound)
+	longer := hallmark.decision with input as question with data.settings as settings with hallmark.terms as {"lifetime": "48h"}
+	longer == {"verdict": "allow", "lifetime": "4h"}
+	shorter := hallmark.decision with input as question with data.settings as settings with hallmark.terms as {"lifetime": "1h"}
+	shorter == {"verdict": "allow", "lifetime": "1h"}
+}

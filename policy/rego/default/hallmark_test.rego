@@ -129,6 +129,28 @@ test_a_broken_list_holds_everything if {
 	}
 }
 
+limited(profile, auth, model) := answer if {
+	limits := object.union(settings, {"profiles": {"device": {"proofs": ["idevid"], "models": ["gw-2"]}, "free": {}}})
+	question := ask("certificate.issue", profile, auth, object.union(known("active"), {"model": model}))
+	answer := hallmark.decision with input as question with data.settings as limits
+}
+
+test_a_profile_takes_its_own_proofs_and_models if {
+	limited("device", by_idevid, "gw-2") == {"verdict": "allow"}
+	code(limited("device", by_token, "gw-2")) == ["proof_not_taken"]
+	code(limited("device", by_idevid, "s-1")) == ["model_not_taken"]
+	every profile in ["free", "another"] {
+		limited(profile, by_token, "s-1") == {"verdict": "allow"}
+	}
+}
+
+test_renewals_are_of_any_proof_that_renews if {
+	limits := object.union(settings, {"profiles": {"device": {"proofs": ["idevid"]}}})
+	question := ask("certificate.renew", "device", by_certificate, known("active"))
+	answer := hallmark.decision with input as question with data.settings as limits
+	answer == {"verdict": "allow"}
+}
+
 operate(name, action) := decide({
 	"subject": {"type": "user", "id": name, "properties": {"auth": {"method": "mtls", "cert_sha256": "c1"}}},
 	"action": {"name": action, "properties": {}},

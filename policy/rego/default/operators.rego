@@ -3,11 +3,19 @@
 # do: exact names, or patterns with * such as "device.*".
 package hallmark
 
+# METADATA
+# title: Operators do what one of their roles may
+# labels:
+#   control: ["IEC62443-4-2:CR2.1", "NIST800-53:AC-3", "NIST800-53:AC-6"]
 allow if {
 	input.subject.type == "user"
 	permitted
 }
 
+# METADATA
+# title: And nothing else
+# labels:
+#   control: ["IEC62443-4-2:CR2.1", "NIST800-53:AC-3"]
 deny contains {"code": "not_permitted", "detail": detail} if {
 	input.subject.type == "user"
 	not permitted
@@ -17,41 +25,53 @@ deny contains {"code": "not_permitted", "detail": detail} if {
 	)
 }
 
+# METADATA
+# title: What a role may do
+# description: What devices ask is not for people, whatever a pattern says.
 permitted if {
-	not input.action.name in {"certificate.issue", "certificate.renew", "device.attest", "attestation.certify"} # those are for devices
+	not input.action.name in {"certificate.issue", "certificate.renew", "device.attest", "attestation.certify"}
 	some role in held
 	some pattern in data.settings.roles[role]
 	glob.match(pattern, null, input.action.name)
 }
 
-# Everybody renews their own certificate.
+# METADATA
+# title: Everybody renews their own certificate
 permitted if {
 	input.action.name == "operator.renew"
 	input.resource.id == input.subject.id
 }
 
-# Everybody signs in and out, and looks at their own sessions.
+# METADATA
+# title: Everybody signs in and out, and looks at their own sessions
 permitted if {
 	startswith(input.action.name, "session.")
 	input.resource.properties.operator == input.subject.id
 }
 
-# The roles that count for this question.
+# METADATA
+# title: The roles that count for this question
 held contains role if {
 	some role in input.subject.properties.roles
 	within(role)
 }
 
-# Before there was a register, roles stood in data.json. They count for everything.
+# METADATA
+# title: Roles of data.json, where there was no register of operators yet
+# description: They count for everything.
 held contains role if {
 	some role in data.settings.operators[input.subject.id]
 }
 
-# Who came by break-glass may do what an administrator may, with a reason.
+# METADATA
+# title: Who came by break-glass is an administrator, with a reason
+# labels:
+#   control: ["IEC62443-4-2:CR2.1", "NIST800-53:AC-3(2)"]
 held contains "admin" if {
 	input.context.breakglass.reason != ""
 }
 
+# A role that is held for everything, or for a part of the fleet that this question is within.
 within(role) if {
 	not input.subject.properties.scopes[role]
 }
