@@ -55,10 +55,10 @@ func baselineEntity(id string, b *attest.Baseline) policy.Entity {
 
 // lesson is the body of POST /baselines/learn.
 type lesson struct {
-	Device   string `json:"device"`   // whose evidence to learn from
-	Firmware string `json:"firmware"` // what to call the release that it runs; may be empty
-	PCRs     []int  `json:"pcrs"`     // the registers to learn; empty: all that it quoted
-	Refused  bool   `json:"refused"`  // from what it was refused for last, instead of what it was accepted with
+	Device   string `json:"device"`             // whose evidence to learn from
+	Firmware string `json:"firmware,omitempty"` // what to call the release that it runs; may be empty
+	PCRs     []int  `json:"pcrs,omitempty"`     // the registers to learn; empty: all that it quoted
+	Refused  bool   `json:"refused,omitempty"`  // from what it was refused for last, instead of what it was accepted with
 }
 
 // learnBaseline proposes what a device booted when it was last accepted.
@@ -122,8 +122,8 @@ func (c *Console) showBaseline(call *call) (deed, error) {
 
 // activation is the body of POST /baselines/{id}/activate. All of it is optional.
 type activation struct {
-	Canary string `json:"canary"` // label=value of the devices that it is to count for; empty: all of its model
-	Reason string `json:"reason"`
+	Canary string `json:"canary,omitempty"` // label=value of the devices that it is to count for; empty: all of its model
+	Reason string `json:"reason,omitempty"`
 }
 
 func (c *Console) activateBaseline(call *call) (deed, error) {

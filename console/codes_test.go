@@ -1,10 +1,12 @@
 package console
 
 import (
+	"cmp"
 	"go/ast"
 	"go/token"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/internal/openapi"
@@ -26,7 +28,8 @@ var kindNames = map[string]fault.Kind{
 func codesOf(source *openapi.Source) map[int][]code {
 	found := map[int][]code{}
 	for _, room := range rooms {
-		files := source.Files("github.com/hallmark-pki/hallmark/" + room)
+		path := "github.com/hallmark-pki/hallmark/" + room
+		files := source.Files(path)
 		constants := map[string]string{}
 		for _, file := range files {
 			for _, decl := range file.Decls {
@@ -35,12 +38,21 @@ func codesOf(source *openapi.Source) map[int][]code {
 		}
 		for _, file := range files {
 			ast.Inspect(file, func(n ast.Node) bool {
-				if kind, c, ok := failure(n, constants); ok {
-					status := statuses[kind]
-					if exact, known := exactStatuses[c.name]; known {
-						status = exact
-					}
+				kind, c, ok := failure(n, constants)
+				if !ok {
+					return true
+				}
+				status := statuses[kind]
+				if exact, known := exactStatuses[c.name]; known {
+					status = exact
+				}
+				prefix, open := strings.CutSuffix(c.name, anyState)
+				if !open {
 					found[status] = append(found[status], c)
+					return true
+				}
+				for _, state := range source.Named(path, "State") {
+					found[status] = append(found[status], code{prefix + state, c.says})
 				}
 				return true
 			})
@@ -50,21 +62,16 @@ func codesOf(source *openapi.Source) map[int][]code {
 		found[statuses[kind]] = append(found[statuses[kind]], code{name: name})
 	}
 	for status, codes := range found {
-		slices.SortFunc(codes, func(a, b code) int { return min(1, max(-1, 2*compare(a.name, b.name)+compare(b.says, a.says))) })
+		slices.SortFunc(codes, func(a, b code) int { // of the same code the one that says most first
+			return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(len(b.says), len(a.says)), cmp.Compare(a.says, b.says))
+		})
 		found[status] = slices.CompactFunc(codes, func(a, b code) bool { return a.name == b.name })
 	}
 	return found
 }
 
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
+// anyState stands in a code for every state of the room's things.
+const anyState = "*"
 
 // failure reads fault.New(kind, code, says), fault.Wrap(…) and fault.Error{…}.
 func failure(n ast.Node, constants map[string]string) (fault.Kind, code, bool) {
@@ -120,6 +127,12 @@ func textOf(e ast.Expr, constants map[string]string) string {
 		}
 	case *ast.Ident:
 		return constants[e.Name]
+	case *ast.BinaryExpr: // "proposal_" + string(p.State)
+		if call, ok := e.Y.(*ast.CallExpr); ok && len(call.Args) == 1 {
+			if of, ok := call.Args[0].(*ast.SelectorExpr); ok && of.Sel.Name == "State" {
+				return textOf(e.X, constants) + anyState
+			}
+		}
 	}
 	return ""
 }

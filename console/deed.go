@@ -36,7 +36,7 @@ func (call *call) about(kind, parameter string, do func(ctx context.Context, p p
 
 // reasoned is the body of the calls that want to know why.
 type reasoned struct {
-	Reason string `json:"reason"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // withReason is a deed upon one thing, with the operator's reason for it.

@@ -117,7 +117,7 @@ func newHouseOn(t testing.TB, database store.Config) *house {
 
 	h.roots = x509.NewCertPool()
 	h.roots.AddCert(h.founded.Root)
-	server := httptest.NewUnstartedServer(h.Console)
+	server := httptest.NewUnstartedServer(held(t, h.Console))
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	server.EnableHTTP2 = true
 	h.tls = &tls.Config{ClientAuth: tls.RequestClientCert, Certificates: []tls.Certificate{

@@ -130,6 +130,7 @@ func (d *draft) operation(method, pattern string, handler any, s *shape) object 
 	}
 	if content := d.content(&s.takes); content != nil {
 		operation["requestBody"] = object{"required": !s.takes.optional, "content": content}
+		d.sent(content)
 	}
 	answer := object{"description": http.StatusText(s.gives.status), "headers": headersOf(s.gives.headers...)}
 	if content := d.content(&s.gives); content != nil {
@@ -150,12 +151,60 @@ func (d *draft) content(b *body) object {
 		content[kind] = object{}
 	}
 	if b.of != nil {
-		content[jsonType] = object{"schema": d.schemas.Of(reflect.TypeOf(b.of))}
+		schema := d.schemas.Of(reflect.TypeOf(b.of))
+		if b.needs != nil {
+			schema = d.partly(schema, b.needs)
+		}
+		content[jsonType] = object{"schema": schema}
 	}
 	if len(content) == 0 {
 		return nil
 	}
 	return content
+}
+
+const toSchemas = "#/components/schemas/"
+
+// partly is the schema of an object of which only some members have to be sent.
+func (d *draft) partly(whole openapi.Schema, needs []string) openapi.Schema {
+	name := strings.TrimPrefix(whole["$ref"].(string), toSchemas)
+	part := maps.Clone(d.schemas.Named[name])
+	part["required"] = needs
+	d.schemas.Named["New"+name] = part
+	return openapi.Schema{"$ref": toSchemas + "New" + name}
+}
+
+// sent closes the schemas of what callers send: a member that is not known is an error.
+func (d *draft) sent(node any) {
+	switch node := node.(type) {
+	case object:
+		for _, value := range node {
+			d.sent(value)
+		}
+	case map[string]openapi.Schema:
+		for _, value := range node {
+			d.sent(value)
+		}
+	case []openapi.Schema:
+		for _, value := range node {
+			d.sent(value)
+		}
+	case openapi.Schema:
+		if name, found := strings.CutPrefix(str(node["$ref"]), toSchemas); found {
+			node = d.schemas.Named[name]
+		}
+		if node["properties"] != nil && node["additionalProperties"] == nil {
+			node["additionalProperties"] = false
+		}
+		for _, key := range []string{"properties", "items", "additionalProperties", "anyOf"} {
+			d.sent(node[key])
+		}
+	}
+}
+
+func str(v any) string {
+	s, _ := v.(string)
+	return s
 }
 
 func (p *parameter) schema() object {

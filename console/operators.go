@@ -14,9 +14,9 @@ import (
 type newOperator struct {
 	Name  string           `json:"name"`
 	Roles []operators.Role `json:"roles"`
-	OIDC  string           `json:"oidc_subject"` // at the identity provider; may be empty
-	Email string           `json:"oidc_email"`   // there, until the first sign-in; may be empty
-	CSR   string           `json:"csr"`          // PKCS #10 in PEM, over the operator's key; nothing but the key is taken from it. May be empty for who signs in there
+	OIDC  string           `json:"oidc_subject,omitempty"` // at the identity provider; may be empty
+	Email string           `json:"oidc_email,omitempty"`   // there, until the first sign-in; may be empty
+	CSR   string           `json:"csr"`                    // PKCS #10 in PEM, over the operator's key; nothing but the key is taken from it. May be empty for who signs in there
 }
 
 // certifiedOperator answers it: the entry, and the certificate in PEM, if a key was sent.
@@ -142,9 +142,9 @@ func (call *call) uponOperator(do func(ctx context.Context, p policy.Permit, nam
 
 // revocation is the body of POST /operators/{name}/revoke. One of serial and all is set.
 type revocation struct {
-	Serial string `json:"serial"` // lower-case hex
-	All    bool   `json:"all"`
-	Reason string `json:"reason"`
+	Serial string `json:"serial,omitempty"` // lower-case hex
+	All    bool   `json:"all,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
 func (c *Console) revokeOperator(call *call) (deed, error) {

@@ -78,8 +78,8 @@ func (c *Console) fetchRevision(call *call) (deed, error) {
 
 // wayBack is the body of POST /policy/rollback. All of it is optional.
 type wayBack struct {
-	To     int64  `json:"to"` // revision; 0: the one before that in force
-	Reason string `json:"reason"`
+	To     int64  `json:"to,omitempty"` // revision; 0: the one before that in force
+	Reason string `json:"reason,omitempty"`
 }
 
 func (c *Console) rollbackPolicy(call *call) (deed, error) {

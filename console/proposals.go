@@ -103,7 +103,7 @@ func (c *Console) fetchProposal(call *call) (deed, error) {
 
 // rehearsal is the body of POST /policy/proposals/{id}/replay. All of it is optional.
 type rehearsal struct {
-	Last string `json:"last"` // how far back, such as 7d
+	Last string `json:"last,omitempty"` // how far back, such as 7d
 }
 
 func (c *Console) replayProposal(call *call) (deed, error) {
@@ -130,8 +130,8 @@ func (c *Console) replayProposal(call *call) (deed, error) {
 
 // vote is the body of POST /policy/proposals/{id}/approve. All of it is optional.
 type vote struct {
-	Digest string `json:"digest"` // of the rules that were looked at; others are not approved
-	Note   string `json:"note"`
+	Digest string `json:"digest,omitempty"` // of the rules that were looked at; others are not approved
+	Note   string `json:"note,omitempty"`
 }
 
 func (c *Console) approveProposal(call *call) (deed, error) {
@@ -173,11 +173,11 @@ func (call *call) endProposal(do func(ctx context.Context, p policy.Permit, id, 
 
 // enactment is the body of POST /policy/proposals/{id}/activate.
 type enactment struct {
-	Stage          string   `json:"stage"`    // shadow, percent, profiles or all; empty: all
-	Percent        int      `json:"percent"`  // of the devices; with the stage percent
-	Profiles       []string `json:"profiles"` // with the stage profiles
-	AcceptRefusals int      `json:"accept_refusals"`
-	Reason         string   `json:"reason"`
+	Stage          string   `json:"stage,omitempty"`    // shadow, percent, profiles or all; empty: all
+	Percent        int      `json:"percent,omitempty"`  // of the devices; with the stage percent
+	Profiles       []string `json:"profiles,omitempty"` // with the stage profiles
+	AcceptRefusals int      `json:"accept_refusals,omitempty"`
+	Reason         string   `json:"reason,omitempty"`
 }
 
 func (c *Console) activateProposal(call *call) (deed, error) {

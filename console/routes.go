@@ -74,7 +74,7 @@ var routes = []route{
 		shows[shownAttestation]("Show a device's bond to a TPM, and the newest decision that evidence was part of.")},
 
 	{"POST", "/api/v1/baselines", policy.AddBaseline, (*Console).addBaseline, 0, nil,
-		makes[attest.Baseline]("Propose a baseline. It counts for nobody yet. What the server keeps of one is ignored.", wants[attest.Baseline]())},
+		makes[attest.Baseline]("Propose a baseline. It counts for nobody yet. What the server keeps of one is ignored.", body{of: attest.Baseline{}, needs: []string{"model", "pcrs"}})},
 	{"POST", "/api/v1/baselines/learn", policy.LearnBaseline, (*Console).learnBaseline, 0, nil,
 		makes[attest.Baseline]("Propose a baseline from the evidence that a device had accepted last, or was refused for.", wants[lesson]())},
 	{"GET", "/api/v1/baselines", policy.ListBaselines, (*Console).listBaselines, 0, nil,

@@ -43,6 +43,7 @@ type body struct {
 	status   int      // of an answer
 	of       any      // a value of the Go type that is sent as JSON; nil where the kinds say all there is to say
 	kinds    []string // media types, where it is not JSON alone
+	needs    []string // members that have to be sent, of an object that an answer has more of
 	optional bool     // it may be left out
 	headers  []string // that an answer has, beyond those that all have
 }

@@ -12,10 +12,10 @@ import (
 
 // newToken is the body of POST /tokens. All of it is optional.
 type newToken struct {
-	Device  string `json:"device"`  // only for this device; empty: for any that is registered
-	Profile string `json:"profile"` // only under this profile; empty: any
-	Uses    *int   `json:"uses"`    // how many certificates it is good for. Default 1
-	TTL     string `json:"ttl"`     // how long it lives, such as 24h or 7d. Default 24h
+	Device  string `json:"device,omitempty"`  // only for this device; empty: for any that is registered
+	Profile string `json:"profile,omitempty"` // only under this profile; empty: any
+	Uses    *int   `json:"uses,omitempty"`    // how many certificates it is good for. Default 1
+	TTL     string `json:"ttl,omitempty"`     // how long it lives, such as 24h or 7d. Default 24h
 }
 
 // issuedToken is the answer to it, and the only place where the secret is ever seen.

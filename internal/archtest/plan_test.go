@@ -102,7 +102,7 @@ var plan = map[string]room{
 		"ca": "implements its Store", "enroll": "implements its stores", "fleet": "implements its Store",
 		"attest": "implements its stores", "operators": "implements its stores", "policy": "implements its Warden", "policy/release": "implements its stores",
 		"decisionlog": "implements its stores",
-		"audit": "implements its Store and Journal", "internal/fault": faults}},
+		"audit":       "implements its Store and Journal", "internal/fault": faults}},
 	"store/storetest": {level: 6, imports: map[string]string{
 		"policy/release": "facts to store",
 		"store":          "the suite is about it", "attest": "facts to store", "operators": "facts to store", "ca": "facts to store", "enroll": "facts to store", "fleet": "facts to store",
@@ -148,6 +148,7 @@ var guests = map[string]guest{
 	"github.com/spf13/cobra":              {rooms: []string{"cmd/hallmark", "cmd/hallmark-device"}, why: "the command lines"},
 	"github.com/goccy/go-yaml":            {rooms: []string{"cmd/hallmark"}, why: "reads the configuration with line numbers"},
 	"github.com/rogpeppe/go-internal":     {rooms: []string{}, tests: []string{"cmd/hallmark", "cmd/hallmark-device"}, why: "scripts drive the real binaries"},
+	"github.com/getkin/kin-openapi":       {rooms: []string{}, tests: []string{"console"}, why: "holds calls and answers against the OpenAPI document"},
 	"github.com/smallstep/pkcs7":          {rooms: []string{}, tests: []string{"internal/cms", "enroll/est"}, why: "a second opinion on our CMS"},
 	"golang.org/x/crypto/cryptobyte":      {why: "builds and reads DER; of the Go project"},
 	"golang.org/x/sync":                   {why: "errgroup; of the Go project"},

@@ -47,12 +47,12 @@ func (s *Schemas) Of(t reflect.Type) Schema {
 		return Schema{"type": "string", "format": "date-time"}
 	case t == raw, t.Kind() == reflect.Interface:
 		return Schema{}
-	case t.Implements(textual), t.Implements(marshals) && t.Kind() != reflect.Pointer && marshalsToText(t):
+	case t.Kind() == reflect.Pointer:
+		return nullable(s.Of(t.Elem()))
+	case t.Implements(textual), t.Implements(marshals) && marshalsToText(t):
 		return Schema{"type": "string"}
 	}
 	switch t.Kind() {
-	case reflect.Pointer:
-		return nullable(s.Of(t.Elem()))
 	case reflect.Struct:
 		return s.named(t, s.object)
 	case reflect.String:

@@ -41,7 +41,10 @@ func (s *Source) Field(t reflect.Type, field string) string {
 }
 
 // Constants returns the values of all string constants of type t, sorted.
-func (s *Source) Constants(t reflect.Type) []string { return s.of(t.PkgPath()).constants[base(t)] }
+func (s *Source) Constants(t reflect.Type) []string { return s.Named(t.PkgPath(), base(t)) }
+
+// Named is Constants for the type of that name in the package of that path.
+func (s *Source) Named(path, name string) []string { return s.of(path).constants[name] }
 
 // base is a type's name without its arguments.
 func base(t reflect.Type) string {
