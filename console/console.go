@@ -47,6 +47,7 @@ type Config struct {
 	Bonds     *attest.Bonds
 	Baselines *attest.Baselines
 	Releases  *release.Releases
+	Outlet    *release.Outlet
 	Authority *ca.Authority
 	Log       *audit.Log
 	Record    Record
@@ -86,6 +87,10 @@ type Console struct {
 	origin *http.CrossOriginProtection
 	backup sync.Mutex // one backup at a time
 
+	waiting chan struct{}   // one for each caller who waits for other rules
+	leaving context.Context // ends when nobody may wait any more
+	leave   context.CancelFunc
+
 	rehearsal sync.Mutex // one set of rules checked or replayed at a time
 }
 
@@ -94,7 +99,7 @@ func New(config Config) (*Console, error) {
 	for name, missing := range map[string]bool{
 		"Policy": config.Policy == nil, "Operators": config.Operators == nil, "People": config.People == nil, "Fleet": config.Fleet == nil,
 		"Tokens": config.Tokens == nil, "Anchors": config.Anchors == nil, "Requests": config.Requests == nil,
-		"Bonds": config.Bonds == nil, "Baselines": config.Baselines == nil, "Releases": config.Releases == nil,
+		"Bonds": config.Bonds == nil, "Baselines": config.Baselines == nil, "Releases": config.Releases == nil, "Outlet": config.Outlet == nil,
 		"Authority": config.Authority == nil, "Log": config.Log == nil, "Record": config.Record == nil,
 	} {
 		if missing {
@@ -107,7 +112,9 @@ func New(config Config) (*Console, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	c := &Console{Config: config, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
+	c := &Console{Config: config, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(),
+		waiting: make(chan struct{}, maxWaiting)}
+	c.leaving, c.leave = context.WithCancel(context.Background())
 	for _, rt := range routes {
 		c.mux.HandleFunc(rt.method+" "+rt.pattern, c.serve(rt))
 	}

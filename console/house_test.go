@@ -165,6 +165,7 @@ func (h *house) config(issuing crypto.Signer) Config {
 		People:    people,
 		Releases: &release.Releases{Proposals: h.db, Revisions: h.db, Trials: h.db, Record: h.db, Journal: h.db, Running: h.running,
 			Language: release.Rego{}, Now: time.Now, Log: slog.New(slog.DiscardHandler), Operators: people.Subjects},
+		Outlet:    &release.Outlet{Running: h.running, Seal: policySeal(t)},
 		Fleet:     &fleet.Register{Store: h.db, Now: time.Now},
 		Tokens:    &enroll.Tokens{Store: h.db, Now: time.Now},
 		Anchors:   &enroll.Anchors{Store: h.db, Now: time.Now},

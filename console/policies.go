@@ -26,16 +26,6 @@ func (c *Console) showPolicy(call *call) (deed, error) {
 	}, nil
 }
 
-func (c *Console) fetchPolicy(call *call) (deed, error) {
-	return deed{
-		resource: policyThing(""),
-		do: func(ctx context.Context, p policy.Permit) (answer, error) {
-			force, err := c.Releases.InForce(ctx, p)
-			return bundled(force.Bundle), err
-		},
-	}, nil
-}
-
 func (c *Console) policyHistory(call *call) (deed, error) {
 	page, err := call.page()
 	if err != nil {
@@ -63,15 +53,31 @@ func (c *Console) fetchRevision(call *call) (deed, error) {
 	if err != nil {
 		return deed{}, err
 	}
+	if text == current {
+		return c.fetchCurrent(call)
+	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 1 || strconv.FormatInt(n, 10) != text {
-		return deed{}, fault.New(fault.Malformed, "bad_parameter", "a revision is a number from 1")
+		return deed{}, fault.New(fault.Malformed, "bad_parameter", "a revision is a number from 1, or "+current)
 	}
 	return deed{
 		resource: policyThing(text),
 		do: func(ctx context.Context, p policy.Permit) (answer, error) {
 			found, err := c.Releases.Revision(ctx, p, n)
 			return bundled(found.Bundle), err
+		},
+	}, nil
+}
+
+// current stands for the number of the revision in force: there is none while the policy directory is the source.
+const current = "current"
+
+func (c *Console) fetchCurrent(call *call) (deed, error) {
+	return deed{
+		resource: policyThing(""),
+		do: func(ctx context.Context, p policy.Permit) (answer, error) {
+			force, err := c.Releases.InForce(ctx, p)
+			return bundled(force.Bundle), err
 		},
 	}, nil
 }

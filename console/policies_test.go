@@ -89,7 +89,7 @@ func thePolicysLife(t *testing.T, h *house) {
 	if got := h.decidedBy(admin); got != made.Digest {
 		t.Errorf("decisions carry %s, want %s", got, made.Digest)
 	}
-	if string(h.want(admin, 200, "GET", "/api/v1/policy/bundle", "").body) != string(h.want(admin, 200, "GET", at+"/bundle", "").body) {
+	if string(h.want(admin, 200, "GET", "/api/v1/policy/revisions/current/bundle", "").body) != string(h.want(admin, 200, "GET", at+"/bundle", "").body) {
 		t.Error("what is in force is not what was proposed")
 	}
 	var back release.Revision

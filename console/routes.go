@@ -35,6 +35,9 @@ const longTransfer = 15 * time.Minute
 // longRehearsal is enough to check the largest bundle, and to ask anew what a large fleet asked in a week.
 const longRehearsal = 15 * time.Minute
 
+// writing is what the answer itself takes at most, after a long wait.
+const writing = time.Minute
+
 // routes is the whole API.
 var routes = []route{
 	{"POST", "/api/v1/tokens", policy.CreateToken, (*Console).createToken, 0, nil,
@@ -142,12 +145,15 @@ var routes = []route{
 		does("Revoke one certificate of an operator, or all.", wants[revocation]())},
 
 	{"GET", "/api/v1/policy", policy.ShowPolicy, (*Console).showPolicy, 0, nil, shows[release.Force]("Show which rules are in force here.")},
-	{"GET", "/api/v1/policy/bundle", policy.ShowPolicy, (*Console).fetchPolicy, 0, nil,
-		sends("The rules in force, as an OPA bundle (tar.gz).", bundleType, "Content-Disposition")},
+	{"GET", "/api/v1/policy/bundle", policy.FetchPolicy, (*Console).fetchBundle, longestWait + writing, nil,
+		sends("The rules in force, as an OPA bundle (tar.gz) that this server has signed, for gateways.", bundleType, "Content-Disposition", "ETag").orAs(longPollType).hearing(
+			word("Prefer", "wait=SECONDS, as OPA's agents send it: who has the rules in force is answered when others are, or after that time; up to 300"))},
+	{"GET", "/api/v1/policy/key", policy.FetchPolicy, (*Console).policyKey, 0, nil,
+		shows[release.VerificationKey]("The public key that verifies the signed bundle.")},
 	{"GET", "/api/v1/policy/revisions", policy.PolicyHistory, (*Console).policyHistory, 0, nil,
 		lists[release.Revision]("List everything that was ever put in force, newest first.")},
 	{"GET", "/api/v1/policy/revisions/{revision}/bundle", policy.ShowPolicy, (*Console).fetchRevision, 0, nil,
-		sends("The rules of one revision, as an OPA bundle (tar.gz).", bundleType, "Content-Disposition")},
+		sends("The rules of one revision, by number, or of the current one, as an OPA bundle (tar.gz).", bundleType, "Content-Disposition")},
 	{"POST", "/api/v1/policy/proposals", policy.ProposePolicy, (*Console).proposePolicy, longRehearsal, nil,
 		makes[release.Proposal]("Propose rules: an OPA bundle (tar.gz) of up to 8 MiB. Rules that do not pass the checks are answered policy_refused, with problems.",
 			body{kinds: []string{bundleType}}).with(word("base", "digest of the rules started from"), word("note", "what the change is for"))},

@@ -88,6 +88,7 @@ func (h *house) samples() map[string]sample {
 	return map[string]sample{
 		"GET /api/v1/policy":                             {"/api/v1/policy", none, "", 200},
 		"GET /api/v1/policy/bundle":                      {"/api/v1/policy/bundle", none, "", 200},
+		"GET /api/v1/policy/key":                         {"/api/v1/policy/key", none, "", 200},
 		"GET /api/v1/policy/revisions":                   {"/api/v1/policy/revisions?limit=2", none, "", 200},
 		"GET /api/v1/policy/revisions/{revision}/bundle": {"/api/v1/policy/revisions/1/bundle", none, "", 200},
 		"POST /api/v1/policy/proposals":                  {proposals + "?note=n", bundleType, h.changed("unaffirmed_lifetime", "1h", nil), 201},

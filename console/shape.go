@@ -98,6 +98,18 @@ func sends(says, kind string, headers ...string) shape {
 	return shape{says: says, gives: body{status: http.StatusOK, kinds: []string{kind}, headers: headers}}
 }
 
+// orAs adds a media type that the answer may have.
+func (s shape) orAs(kind string) shape {
+	s.gives.kinds = append(s.gives.kinds, kind)
+	return s
+}
+
+// hearing adds headers that the call heeds.
+func (s shape) hearing(headers ...parameter) shape {
+	s.hears = append(s.hears, headers...)
+	return s
+}
+
 // with adds parameters to the query.
 func (s shape) with(query ...parameter) shape {
 	s.query = append(s.query, query...)

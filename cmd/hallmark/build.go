@@ -31,6 +31,7 @@ import (
 // house is the running server: every room with its live parts. This file, and
 // tpms.go for evidence, are the only places that turn paths and settings into them.
 type house struct {
+	options     options
 	dir         string
 	config      *Config
 	debugListen string
@@ -40,6 +41,9 @@ type house struct {
 	db        *store.DB
 	rules     *release.Running
 	releases  *release.Releases
+	outlet    *release.Outlet
+	seal      *rego.Seal // nil: there is no key
+	puller    puller
 	policy    *policy.Point
 	auditLog  *audit.Log
 	people    *operators.Register
@@ -57,7 +61,7 @@ type house struct {
 // build opens everything that stands in the data directory. What it opened is
 // closed again if a later part fails.
 func build(ctx context.Context, o options) (_ *house, err error) {
-	h := &house{dir: o.dir, debugListen: o.debugListen}
+	h := &house{options: o, dir: o.dir, debugListen: o.debugListen}
 	if h.config, err = o.read(); err != nil {
 		return nil, err
 	}
@@ -71,7 +75,7 @@ func build(ctx context.Context, o options) (_ *house, err error) {
 		}
 	}()
 	for _, open := range []func(context.Context) error{
-		h.openStore, h.openPolicy, h.openLog, h.openAuthority, h.openOperators, h.openTrust, h.openDoors, h.openServerCertificate,
+		h.openStore, h.openPolicyKeys, h.openPolicy, h.openLog, h.openAuthority, h.openOperators, h.openTrust, h.openDoors, h.openServerCertificate,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err
@@ -194,14 +198,16 @@ func (h *house) openDoors(context.Context) error {
 		Register: register, Tokens: tokens, Anchors: anchors, Waiting: waiting,
 		CA: h.authority, Policy: h.policy, Now: time.Now, Attestation: h.attestation(baselines),
 	}
-	h.openReleases(enroller)
+	if err := h.openReleases(enroller); err != nil {
+		return err
+	}
 	limiter := h.config.limiter()
 	h.est = &est.Door{Enroller: enroller, Chain: h.authority.Chain, Log: h.log, Limiter: limiter, Observe: h.metrics.est}
 	h.akca = &akca.Door{Enroller: enroller, Chain: h.authority.Chain, Log: h.log, Limiter: limiter, Observe: h.metrics.akca}
 	h.console, err = console.New(console.Config{
 		Policy: h.policy, Operators: pool, People: h.people,
 		Fleet: register, Tokens: tokens, Anchors: anchors, Requests: waiting,
-		Bonds: &attest.Bonds{Store: h.db, Now: time.Now}, Baselines: baselines, Releases: h.releases,
+		Bonds: &attest.Bonds{Store: h.db, Now: time.Now}, Baselines: baselines, Releases: h.releases, Outlet: h.outlet,
 		Authority: h.authority, Log: h.auditLog, Record: h.db, Backup: h.backup(), Logger: h.log,
 		Limiter: limiter, Observe: h.metrics.called,
 	})
@@ -234,6 +240,9 @@ func (h *house) reload(ctx context.Context) {
 		}
 	default:
 		h.log.Error("policy not reloaded: the rules from before stay", "error", err)
+	}
+	if err := h.repull(); err != nil {
+		h.log.Error("policy.keys and policy.source not reloaded: what was configured before stays", "error", err)
 	}
 	if err := h.loadTrust(ctx); err != nil {
 		h.log.Error("attestation data not reloaded: what was known before stays", "error", err)

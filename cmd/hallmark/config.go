@@ -48,12 +48,39 @@ type DatabaseConfig struct {
 type KeysConfig struct {
 	Root    string `yaml:"root"`    // Default file:keys/root.key; needed only while an issuing CA is made
 	Issuing string `yaml:"issuing"` // Default file:keys/issuing.key
+	Policy  string `yaml:"policy"`  // signs the rules that gateways fetch; ECDSA on P-256. Default file:keys/policy.key
 }
 
 // PolicyConfig says where the rules are and how long they may take.
 type PolicyConfig struct {
 	Dir      string   `yaml:"dir"`      // Default policy
 	Deadline Duration `yaml:"deadline"` // for one decision. Default 1s
+
+	Keys   []BundleKey   `yaml:"keys"`   // by which bundles that come signed are verified
+	Scope  string        `yaml:"scope"`  // that those signatures have to be for. Default none
+	Source *BundleSource `yaml:"source"` // a bundle server to pull rules from. Default none
+}
+
+// BundleKey is a public key of those who sign bundles.
+type BundleKey struct {
+	ID   string `yaml:"id"`   // as the signatures name it
+	File string `yaml:"file"` // PEM: a public key (ECDSA on P-256 or P-384, RSA), or a certificate over one
+}
+
+// BundleSource is a bundle server as OPA's agents know it. It is read anew on SIGHUP, and so are the keys.
+type BundleSource struct {
+	Name          string            `yaml:"name"`           // of the author of proposals: bundle:NAME. Default main
+	URL           string            `yaml:"url"`            // of the bundle, or of what resource is below
+	Resource      string            `yaml:"resource"`       // path of the bundle below url. Default none
+	Headers       map[string]string `yaml:"headers"`        // sent along; ${NAME} is taken from the environment
+	BearerFile    string            `yaml:"bearer_file"`    // a token, read each time
+	ClientCert    string            `yaml:"client_cert"`    // shown to the server; PEM
+	ClientKey     string            `yaml:"client_key"`     // its key; PEM
+	CA            string            `yaml:"ca"`             // whom to trust; PEM. Default the system's authorities
+	PollMin       Duration          `yaml:"poll_min"`       // between two looks, at least. Default 60s
+	PollMax       Duration          `yaml:"poll_max"`       // and at most. Default twice that
+	LongPoll      Duration          `yaml:"long_poll"`      // how long the server may wait for news before it answers. Default 0: it is not asked to
+	AllowUnsigned bool              `yaml:"allow_unsigned"` // take bundles without a signature. Default false
 }
 
 // OperatorsConfig says how people are known.
@@ -177,6 +204,7 @@ func (c *Config) fill() {
 	set(&c.TrustDomain, "hallmark.internal")
 	set(&c.Keys.Root, "file:keys/root.key")
 	set(&c.Keys.Issuing, "file:keys/issuing.key")
+	set(&c.Keys.Policy, "file:keys/policy.key")
 	set(&c.Policy.Dir, "policy")
 	set(&c.Attestation.Dir, "attestation")
 	set(&c.Log.Format, "text")
@@ -188,6 +216,9 @@ func (c *Config) fill() {
 	}
 	if c.Policy.Deadline == 0 {
 		c.Policy.Deadline = Duration(time.Second)
+	}
+	if s := c.Policy.Source; s != nil {
+		s.fill()
 	}
 	if c.Attestation.NoncesPerDevice == 0 {
 		c.Attestation.NoncesPerDevice = 60
@@ -233,6 +264,9 @@ func (c *Config) check() error {
 	}
 	if life := time.Duration(c.Operators.CertificateLifetime); life < minOperatorLife || life > maxOperatorLife {
 		return fmt.Errorf("operators: certificate_lifetime is %s to %s", minOperatorLife, maxOperatorLife)
+	}
+	if err := c.Policy.check(); err != nil {
+		return err
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		return fmt.Errorf("log.format: %q is neither text nor json", c.Log.Format)

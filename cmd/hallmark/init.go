@@ -183,6 +183,9 @@ func foundAuthorities(ctx context.Context, dir string, config *Config) (*ca.Foun
 	if f.OperatorCAKey, err = ring.Create(ctx, operatorCAKey, keys.P256); err != nil {
 		return nil, nil, err
 	}
+	if _, err = ring.Create(ctx, config.Keys.Policy, keys.P256); err != nil {
+		return nil, nil, err
+	}
 	admin, err := newKey()
 	if err != nil {
 		return nil, nil, err

@@ -13,6 +13,7 @@ import (
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/policy"
 	"github.com/hallmark-pki/hallmark/policy/release"
+	"github.com/hallmark-pki/hallmark/policy/source"
 )
 
 // metrics are what the rooms report through their Observe fields. No room
@@ -33,6 +34,7 @@ type metrics struct {
 	keys      *prometheus.CounterVec // requests to certify attestation keys
 
 	breakglass prometheus.Counter
+	looks      *prometheus.CounterVec // at the bundle server that rules are pulled from
 }
 
 func newMetrics() *metrics {
@@ -66,6 +68,8 @@ func newMetrics() *metrics {
 			Name: "hallmark_attestations_total", Help: "Evidence of TPMs by case, verdict and, where it was refused, reason."}, []string{"case", "verdict", "reason"}),
 		keys: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hallmark_akca_requests_total", Help: "Requests to certify attestation keys by operation and HTTP status."}, []string{"operation", "status"}),
+		looks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hallmark_policy_source_looks_total", Help: "Looks at the bundle server that rules are pulled from, by how they ended."}, []string{"outcome"}),
 		breakglass: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "hallmark_breakglass_opened_total", Help: "Break-glass credentials opened at this process. Each one is an incident."}),
 	}
@@ -97,6 +101,22 @@ func (m *metrics) released(r *release.Running) {
 			}),
 	)
 }
+
+// pulled reports on the bundle server that rules are pulled from.
+func (m *metrics) pulled(p *puller) {
+	m.registry.MustRegister(m.looks,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hallmark_policy_source_failing", Help: "1 while the bundle server that rules are pulled from does not answer, or what it sends is refused."},
+			func() float64 {
+				if at := p.status(); at != nil && (at.Failure != "" || at.Outcome == source.Refused) {
+					return 1
+				}
+				return 0
+			}),
+	)
+}
+
+// looked is told how a look at the bundle server ended.
+func (m *metrics) looked(outcome string) { m.looks.WithLabelValues(outcome).Inc() }
 
 // sequencing is told of each step of the audit log.
 func (m *metrics) sequencing(step audit.Step) {

@@ -14,11 +14,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-pki/hallmark/policy/rego"
+	"github.com/hallmark-pki/hallmark/policy/release"
 )
 
 func policyCommand() *cobra.Command {
 	c := new(connection)
-	verbs := append([]*cobra.Command{policyShow(c), policyCheck(c), policyTest(c)}, policyVerbs(c)...)
+	verbs := append([]*cobra.Command{policyShow(c), policyCheck(c), policyTest(c), policyCapabilities()}, policyVerbs(c)...)
 	return noun("policy", "The rules: show, check and test them; propose, replay, approve and activate a change", c, verbs...)
 }
 
@@ -29,16 +30,20 @@ type policyFile struct {
 }
 
 func policyShow(c *connection) *cobra.Command {
-	var out string
+	var out, bundle, key string
 	show := &cobra.Command{
 		Use:   "show [PROPOSAL]",
 		Short: "Print the rules in force, or a proposal; or write the rules to a directory",
 		Long: `Print the rules that the server answers with, or write them to a directory, with
 --out. With a proposal, say where it stands, or write its rules. Where no server runs
-the rules are those of the policy directory.`,
+the rules are those of the policy directory.
+
+--bundle and --public-key are for gateways: the rules in force as an OPA bundle that this
+server has signed, and the key to verify it with.`,
 		Example: `  hallmark policy show
   hallmark policy show --out my-policy
-  hallmark policy show 06h0ksg103pjsk82`,
+  hallmark policy show 06h0ksg103pjsk82
+  hallmark policy show --bundle policy.tar.gz --public-key policy.pem`,
 		Args: func(command *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -46,6 +51,11 @@ the rules are those of the policy directory.`,
 			return takes("PROPOSAL")(command, args)
 		},
 		RunE: func(command *cobra.Command, args []string) error {
+			if bundle != "" || key != "" {
+				return c.verb(func(ctx context.Context, s *session, args []string) error {
+					return s.forGateways(ctx, args, bundle, key)
+				})(command, args)
+			}
 			if _, err := os.Stat(filepath.Join(c.dir, runFile)); len(args) == 0 && c.server == "" && errors.Is(err, fs.ErrNotExist) {
 				return showDirectory(c, command.OutOrStdout(), out)
 			}
@@ -53,26 +63,25 @@ the rules are those of the policy directory.`,
 		},
 	}
 	show.Flags().StringVar(&out, "out", "", "a new directory to write the files to")
+	show.Flags().StringVar(&bundle, "bundle", "", "a new file to write the rules in force to, as a signed OPA bundle")
+	show.Flags().StringVar(&key, "public-key", "", "a new file to write the key to that verifies it, in PEM")
+	show.MarkFlagsMutuallyExclusive("out", "bundle")
+	show.MarkFlagsMutuallyExclusive("out", "public-key")
 	return show
 }
 
 // showPolicy shows what the server says: the rules in force, or a proposal.
 func (s *session) showPolicy(ctx context.Context, args []string, out string) error {
-	path := policyPath
+	path := policyPath + "/revisions/current"
 	if len(args) > 0 {
 		path = proposalPath + url.PathEscape(args[0])
 		if out == "" {
 			return s.proposal(ctx, "GET", path, nil, nil)
 		}
 	}
-	response, err := s.call(ctx, "GET", path+"/bundle", nil, nil)
+	packed, err := s.bundle(ctx, path+"/bundle")
 	if err != nil {
 		return err
-	}
-	defer response.Body.Close()
-	packed, err := io.ReadAll(io.LimitReader(response.Body, rego.MaxPacked+1))
-	if err != nil {
-		return fmt.Errorf("the transfer broke off: %w", err)
 	}
 	b, err := rego.ReadBundle(packed, nil)
 	if err != nil {
@@ -82,7 +91,21 @@ func (s *session) showPolicy(ctx context.Context, args []string, out string) err
 	for _, f := range b.Files() {
 		files = append(files, policyFile{f.Name, string(f.Text)})
 	}
-	return showFiles(s.out, s.json, out, files, map[string]any{"digest": b.Digest(), "files": files})
+	whole := map[string]any{"digest": b.Digest(), "files": files}
+	if len(args) > 0 {
+		return showFiles(s.out, s.json, out, files, whole)
+	}
+	var force release.Force
+	if err := s.do(ctx, "GET", policyPath, nil, nil, &force); err != nil {
+		return err
+	}
+	whole["in_force"] = force
+	if out == "" && !s.json {
+		if err := s.printForce(&force); err != nil {
+			return err
+		}
+	}
+	return showFiles(s.out, s.json, out, files, whole)
 }
 
 // showDirectory shows the rules that a server would start with.

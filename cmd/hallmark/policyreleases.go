@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"os"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -29,18 +30,16 @@ func policyVerbs(c *connection) []*cobra.Command {
 
 func policyPropose(c *connection) *cobra.Command {
 	var note, base string
+	var unsigned bool
 	propose := &cobra.Command{
-		Use:   "propose DIR",
-		Short: "Propose the policy in a directory; it is checked and tested, and changes nothing yet",
+		Use:   "propose DIR|BUNDLE",
+		Short: "Propose the policy in a directory, or an OPA bundle; it is checked and tested, and changes nothing yet",
 		Example: `  hallmark policy propose my-policy --note 'certificates of two hours'
+  hallmark policy propose policy.tar.gz   # as "opa build" writes it; a signature in it has to hold
   hallmark policy show --out my-policy   # the rules to start from`,
-		Args: takes("DIR"),
+		Args: takes("DIR or BUNDLE"),
 		RunE: c.verb(func(ctx context.Context, s *session, args []string) error {
-			b, err := rego.ReadDir(args[0])
-			if err != nil {
-				return err
-			}
-			packed, err := b.Pack(nil)
+			packed, err := readProposal(args[0], unsigned)
 			if err != nil {
 				return err
 			}
@@ -50,9 +49,33 @@ func policyPropose(c *connection) *cobra.Command {
 			return s.proposal(ctx, "POST", policyPath+"/proposals", q, &content{kind: "application/gzip", body: bytes.NewReader(packed)})
 		}),
 	}
+	propose.Flags().BoolVar(&unsigned, "unsigned", false, "leave a bundle's signature out: propose what is in it in your own name alone")
 	propose.Flags().StringVar(&note, "note", "", "what the change is for; it goes on the record")
 	propose.Flags().StringVar(&base, "base", "", "digest of the rules that you started from; the proposal is refused if others are in force by now")
 	return propose
+}
+
+// readProposal is the directory, or the bundle, as it is sent.
+func readProposal(path string, unsigned bool) ([]byte, error) {
+	at, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if at.IsDir() {
+		b, err := rego.ReadDir(path)
+		if err != nil {
+			return nil, err
+		}
+		return b.Pack(nil)
+	}
+	if at.Size() > rego.MaxPacked {
+		return nil, fmt.Errorf("%s is larger than a bundle may be (%d MiB)", path, rego.MaxPacked>>20)
+	}
+	packed, err := os.ReadFile(path)
+	if err != nil || !unsigned {
+		return packed, err
+	}
+	return rego.Repack(packed, nil)
 }
 
 func policyList(c *connection) *cobra.Command {

@@ -107,6 +107,7 @@ func (h *house) run(ctx context.Context) error {
 	}
 	door, status := h.server(h.door()), h.server(h.statusDoor())
 	door.TLSConfig, door.ConnContext = h.tls(), h.est.ConnContext
+	door.RegisterOnShutdown(h.console.Drain)
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return ended(door.ServeTLS(secure, "", "")) })
 	work.Go(func() error { return ended(status.Serve(plain)) })
@@ -210,6 +211,7 @@ func (h *house) background(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return ended(h.auditLog.Run(ctx)) })
 	work.Go(func() error { return h.releases.Run(ctx) })
+	work.Go(func() error { return h.puller.run(ctx) })
 	work.Go(func() error { return h.renewServer(ctx) })
 	work.Go(func() error { return h.reloads(ctx) })
 	return work.Wait()

@@ -57,6 +57,9 @@ var plan = map[string]room{
 		"policy": "implements its Engine"}},
 	"policy/release": {level: 3, imports: map[string]string{
 		"policy": permit, "policy/rego": "checks and loads what is proposed", "audit": leaf, "internal/fault": faults}},
+	"policy/source": {level: 4, imports: map[string]string{
+		"policy": permit, "policy/rego": "verifies what it pulls", "policy/release": "proposes it", "audit": "names its proposals", "internal/fault": faults},
+		tests: []string{"policy/release"}},
 	"operators": {level: 2, imports: map[string]string{
 		"policy": permit, "audit": leaf, "internal/fault": faults}},
 	"decisionlog": {level: 2, imports: map[string]string{
@@ -109,7 +112,7 @@ var plan = map[string]room{
 		"policy": "facts are canonical as policy writes them", "audit": "facts to store", "internal/fault": "tells errors apart"}},
 
 	"cmd/hallmark": {level: 7, imports: map[string]string{
-		"policy/release": "runs the life of the policy",
+		"policy/release": "runs the life of the policy", "policy/source": "pulls rules from a bundle server",
 		"enroll/est":     "mounts the door", "enroll/akca": "mounts the door", "console": "mounts the door", "store": "opens the database",
 		"enroll": "builds the room", "operators": "builds the room; cuts break-glass keys in two", "ca": "builds the room", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
 		"policy": "builds the enforcement point", "policy/rego": "loads the rules",

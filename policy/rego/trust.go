@@ -97,6 +97,9 @@ func (t *Trust) verify(files map[string][]byte) error {
 		return err
 	}
 	signed, err := bundle.VerifyBundleSignature(signatures, config)
+	if err != nil && strings.HasPrefix(err.Error(), "verification key corresponding to ID") {
+		return fmt.Errorf("%w: the bundle is signed with a key that is not configured here", err)
+	}
 	if err != nil {
 		return err
 	}

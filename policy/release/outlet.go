@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/policy"
 	"github.com/hallmark-pki/hallmark/policy/rego"
 )
@@ -15,7 +16,7 @@ import (
 // on trial are not handed out: a gateway does not know which devices the trial is for.
 type Outlet struct {
 	Running *Running
-	Seal    *rego.Seal
+	Seal    *rego.Seal // nil: there is no key, and nothing is handed out
 	sealed  atomic.Pointer[sealed]
 }
 
@@ -36,6 +37,9 @@ func (o *Outlet) Fetch(_ context.Context, p policy.Permit) (Sealed, error) {
 	if err := p.Covers(policy.FetchPolicy, ""); err != nil {
 		return Sealed{}, err
 	}
+	if o.Seal == nil {
+		return Sealed{}, errNoSeal
+	}
 	force := o.Running.force()
 	name := rego.Name(force.Bundle)
 	if made := o.sealed.Load(); made != nil && made.of == name {
@@ -49,6 +53,8 @@ func (o *Outlet) Fetch(_ context.Context, p policy.Permit) (Sealed, error) {
 	o.sealed.Store(made)
 	return made.Sealed, nil
 }
+
+var errNoSeal = fault.New(fault.Busy, "no_policy_key", "this server has no key to sign bundles with; its log says why")
 
 // glance is between looks at whether other rules are in force.
 const glance = 250 * time.Millisecond
@@ -79,6 +85,9 @@ type VerificationKey struct {
 func (o *Outlet) Key(_ context.Context, p policy.Permit) (VerificationKey, error) {
 	if err := p.Covers(policy.FetchPolicy, ""); err != nil {
 		return VerificationKey{}, err
+	}
+	if o.Seal == nil {
+		return VerificationKey{}, errNoSeal
 	}
 	public := o.Seal.Key.Public()
 	jwk, err := rego.JWK(public)

@@ -40,6 +40,9 @@ type Releases struct {
 	// Workers is how many questions a replay asks at a time; 0 means one for each processor.
 	Workers int
 
+	// Pulled says how the bundle server stands that rules are pulled from; nil: there is none.
+	Pulled func() *SourceStatus
+
 	// Process names this process among the replicas, in what they count of trials.
 	Process string
 }
@@ -133,6 +136,8 @@ type Force struct {
 	Digest   string   `json:"digest"`
 	Behind   string   `json:"behind,omitempty"` // why this replica still answers with earlier rules
 	Bundle   []byte   `json:"-"`                // OPA bundle (tar.gz)
+
+	Source *SourceStatus `json:"source,omitempty"` // the bundle server that rules are pulled from; nil: there is none
 }
 
 // InForce returns the rules in force on this replica. The permit is to show the policy, and names none.
@@ -140,7 +145,11 @@ func (r *Releases) InForce(_ context.Context, p policy.Permit) (Force, error) {
 	if err := p.Covers(policy.ShowPolicy, ""); err != nil {
 		return Force{}, err
 	}
-	return r.Running.force(), nil
+	f := r.Running.force()
+	if r.Pulled != nil {
+		f.Source = r.Pulled()
+	}
+	return f, nil
 }
 
 // Revision returns one revision with its bundle, or an error of kind NotFound.
