@@ -92,6 +92,8 @@ type Console struct {
 	leave   context.CancelFunc
 
 	rehearsal sync.Mutex // one set of rules checked or replayed at a time
+
+	explaining chan struct{} // one decision explained at a time; others wait
 }
 
 // New returns the door, or an error that names what its Config lacks.
@@ -112,9 +114,13 @@ func New(config Config) (*Console, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
+<<<<<<< main
 	c := &Console{Config: config, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(),
 		waiting: make(chan struct{}, maxWaiting)}
 	c.leaving, c.leave = context.WithCancel(context.Background())
+=======
+	c := &Console{Config: config, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(), explaining: make(chan struct{}, 1)}
+>>>>>>> local
 	for _, rt := range routes {
 		c.mux.HandleFunc(rt.method+" "+rt.pattern, c.serve(rt))
 	}

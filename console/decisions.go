@@ -69,15 +69,7 @@ func (c *Console) listDecisions(call *call) (deed, error) {
 
 func (c *Console) showDecision(call *call) (deed, error) {
 	return call.about("decision", "id", func(ctx context.Context, _ policy.Permit, id string) (answer, error) {
-		unknown := fault.New(fault.NotFound, "decision_unknown", "no decision has this id")
-		parsed, err := audit.ParseID(id)
-		if err != nil {
-			return answer{}, unknown
-		}
-		e, err := c.Record.Entry(ctx, parsed)
-		if fault.Is(err, fault.NotFound) {
-			return answer{}, unknown
-		}
+		e, err := c.decision(ctx, id)
 		if err != nil {
 			return answer{}, err
 		}

@@ -42,6 +42,8 @@ func (c *Console) describe(ctx context.Context, d *deed) (policy.Properties, err
 			return nil, err
 		}
 		return c.belonging(ctx, found.Device, found.Profile)
+	case kind == "decision":
+		return c.describeDecision(ctx, id)
 	case kind == "token":
 		return c.describeToken(ctx, d)
 	case kind == "baseline":

@@ -111,6 +111,9 @@ var routes = []route{
 			when("since", "decisions from then on"), when("until", "decisions before then"))},
 	{"GET", "/api/v1/decisions/{id}", policy.ShowDecision, (*Console).showDecision, 0, nil,
 		shows[shownDecision]("Show one decision with its input, the digest of the policy, and the reasons.")},
+	{"GET", "/api/v1/decisions/{id}/explanation", policy.ExplainPolicy, (*Console).explainDecision, 0, nil,
+		shows[explanation]("Ask the rules that took a decision once more: which fired, which came near, and the smallest change that would have been allowed.").with(
+			oneOf("rules", "whose: of the decision if it is not said, else those in force", inForce))},
 
 	{"GET", "/api/v1/audit/entries", policy.ReadRecord, (*Console).listEntries, 0, nil,
 		lists[shownEntry]("List the record, newest first.", word("action", "entries of this action"), word("actor", "entries of what this one did"),

@@ -25,7 +25,7 @@ func policyVerbs(c *connection) []*cobra.Command {
 	return []*cobra.Command{policyPropose(c), policyList(c), policyReplay(c), policyApprove(c),
 		policyEnd(c, "reject", "rejected", "End a proposal that is not in force", "  hallmark policy reject 06h0ksg103pjsk82 --reason 'refuses the whole of hall 3'"),
 		policyEnd(c, "withdraw", "withdrawn", "End a proposal of your own", "  hallmark policy withdraw 06h0ksg103pjsk82 --reason 'a typing error'"),
-		policyActivate(c), policyRollback(c), policyHistory(c)}
+		policyActivate(c), policyRollback(c), policyHistory(c), policyExplain(c)}
 }
 
 func policyPropose(c *connection) *cobra.Command {

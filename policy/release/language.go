@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/hallmark-pki/hallmark/policy"
+	"github.com/hallmark-pki/hallmark/policy/rego"
 )
 
 // Rules are one policy, ready to answer.
@@ -15,6 +16,9 @@ type Rules interface {
 
 	// Settings is data.settings of the policy's data, as encoding/json decodes it; nil if there is none.
 	Settings() map[string]any
+
+	// Explain says why the rules answer an input as they do, and what they would have allowed. It takes up to seconds.
+	Explain(ctx context.Context, input map[string]any) (rego.Explanation, error)
 }
 
 // Language is what this room needs of the language that rules are written in.
