@@ -244,3 +244,5 @@ func (e *Event) blot() {
 
 // errMask marks what the rules' masks made impossible.
 var errMask = errors.New("the rules' masks give no clear answer")
+
+func isMask(err error) bool { return errors.Is(err, errMask) }
