@@ -16,7 +16,7 @@ var everybodysTests = map[string]bool{
 	"audit": true, "policy": true, "policy/rego": true, "fleet": true, "ca": true, "ca/keys": true, "enroll": true,
 	"store": true, "store/storetest": true, "internal/housetest": true, "internal/estclient": true,
 	"internal/fault": true, "internal/cms": true, "internal/pgtest": true, "internal/swtpm": true, "internal/tpmdevice": true,
-	"internal/forge": true, "attest": true, "attest/tpm": true,
+	"internal/forge": true, "internal/dextest": true, "attest": true, "attest/tpm": true,
 }
 
 const (
@@ -43,8 +43,9 @@ var plan = map[string]room{
 		"internal/tpmdevice": "reaches them, and certifies their keys"}},
 	"internal/housetest": {level: 1, imports: map[string]string{ // runs the built binaries
 		"internal/estclient": "a device in a test"}},
-	"internal/pgtest": {level: 0}, // a PostgreSQL for the tests
-	"internal/forge":  {level: 0}, // a TPM in software, which lies where it is told to
+	"internal/pgtest":  {level: 0}, // a PostgreSQL for the tests
+	"internal/forge":   {level: 0}, // a TPM in software, which lies where it is told to
+	"internal/dextest": {level: 0}, // an OpenID Connect provider for the tests
 	"audit": {level: 0, imports: map[string]string{
 		"internal/fault": faults}},
 	"ca/keys": {level: 0},
@@ -65,6 +66,8 @@ var plan = map[string]room{
 	"decisionlog": {level: 2, imports: map[string]string{
 		"audit": "the record is its queue", "policy": "its events tell of decisions", "internal/fault": faults}},
 	"fleet": {level: 2, imports: map[string]string{
+	"operators/oidc": {level: 3, imports: map[string]string{
+		"operators": "its logins are the register's", "internal/fault": faults}},
 		"policy": permit, "audit": leaf, "internal/fault": faults}},
 
 	"attest": {level: 2, imports: map[string]string{
@@ -96,8 +99,8 @@ var plan = map[string]room{
 		"internal/fault": "translates errors at the door", "internal/limit": refusals}},
 	"console": {level: 5, imports: map[string]string{
 		"attest":    "operators manage baselines and lift bonds",
-		"operators": "knows its callers by the register, and they manage it",
-		"enroll":    "operators manage tokens, anchors and held requests", "ca": "operators look at certificates",
+		"operators": "knows its callers by the register, and they manage it", "operators/oidc": "sends them to the provider and back",
+		"enroll": "operators manage tokens, anchors and held requests", "ca": "operators look at certificates",
 		"fleet": "operators manage devices", "policy": "asks for every Permit", "policy/release": "operators lead the life of the policy",
 		"audit": "serves the record", "internal/fault": "translates errors at the door", "internal/limit": refusals},
 		tests: []string{"internal/openapi"}}, // the document is made there
@@ -113,8 +116,8 @@ var plan = map[string]room{
 
 	"cmd/hallmark": {level: 7, imports: map[string]string{
 		"policy/release": "runs the life of the policy", "policy/source": "pulls rules from a bundle server",
-		"enroll/est":     "mounts the door", "enroll/akca": "mounts the door", "console": "mounts the door", "store": "opens the database",
-		"enroll": "builds the room", "operators": "builds the room; cuts break-glass keys in two", "ca": "builds the room", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
+		"enroll/est": "mounts the door", "enroll/akca": "mounts the door", "console": "mounts the door", "store": "opens the database",
+		"enroll": "builds the room", "operators": "builds the room; cuts break-glass keys in two", "operators/oidc": "builds the room", "ca": "builds the room", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
 		"policy": "builds the enforcement point", "policy/rego": "loads the rules",
 		"attest": "builds the rooms of evidence", "attest/tpm": "opens what the operator keeps on file about TPMs",
 		"attest/corim": "takes and writes baselines as others exchange them", "internal/fault": "tells what is not there from what failed",
@@ -155,6 +158,9 @@ var guests = map[string]guest{
 	"github.com/smallstep/pkcs7":          {rooms: []string{}, tests: []string{"internal/cms", "enroll/est"}, why: "a second opinion on our CMS"},
 	"golang.org/x/crypto/cryptobyte":      {why: "builds and reads DER; of the Go project"},
 	"golang.org/x/sync":                   {why: "errgroup; of the Go project"},
+	"github.com/coreos/go-oidc":           {rooms: []string{"operators/oidc"}, why: "finds the provider and its keys, verifies ID tokens"},
+	"golang.org/x/oauth2":                 {rooms: []string{"operators/oidc"}, why: "speaks to the provider's endpoints; of the Go project"},
+	"github.com/go-jose/go-jose":          {rooms: []string{}, tests: []string{"operators/oidc"}, why: "forges ID tokens for the tests"},
 	"golang.org/x/text/unicode/norm":      {rooms: []string{"ca"}, why: "compares names as RFC 5280, Section 7.1 asks"},
 	"golang.org/x/time":                   {rooms: []string{"internal/limit"}, why: "token buckets"},
 	"golang.org/x/net/netutil":            {rooms: []string{"cmd/hallmark"}, why: "bounds connections per listener"},
