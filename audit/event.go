@@ -93,6 +93,10 @@ type Event struct {
 	Request  string          // request id that finds the log lines
 	Decision json.RawMessage // canonical JSON written by package policy; nil where no policy was asked
 	Fact     json.RawMessage // canonical JSON of what changed, such as the certificate's serial; nil when nothing did
+
+	// Approval is the id of a held request that this uses up, in the same transaction; empty: none.
+	// It is no part of the leaf.
+	Approval string
 }
 
 // TimeFormat is how leaves write a time: RFC 3339, UTC, milliseconds.

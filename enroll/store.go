@@ -83,9 +83,10 @@ const (
 	Approved HeldState = "approved"
 	Rejected HeldState = "denied"
 	Issued   HeldState = "issued"
+	Used     HeldState = "used" // of an operator's: it was done
 )
 
-// Held is an enrolment that waits for a person.
+// Held is what waits for a person: an enrolment, or what an operator has asked for.
 type Held struct {
 	ID       string    `json:"id"` // the id of the decision that held it first
 	Key      [32]byte  `json:"-"`  // what makes two tries the same request (see pendingKey)
@@ -102,7 +103,8 @@ type Held struct {
 	By       string    `json:"decided_by,omitempty"`
 	Reason   string    `json:"reason,omitempty"` // the operator's
 	Serial   string    `json:"serial,omitempty"` // of the certificate that came of it
-	Attempts int       `json:"attempts"`         // how often the device has asked
+	Attempts int       `json:"attempts"`         // how often it was asked for
+	Errand   *Errand   `json:"errand,omitempty"` // what an operator has asked for; device, profile and the like are empty then
 }
 
 // HeldFilter selects held requests, newest first.

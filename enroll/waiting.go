@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/policy"
 )
@@ -24,10 +25,11 @@ const defaultRetryAfter = 30 * time.Second
 // makes a new key for every try would fill the operators' list.
 const maxPending = 20
 
-// Waiting are the enrolments that policy holds for a person.
+// Waiting is what policy holds for a person: enrolments, and errands of operators.
 type Waiting struct {
-	Store HeldStore
-	Now   func() time.Time
+	Store   HeldStore
+	Journal audit.Journal // takes what a guard rail refuses
+	Now     func() time.Time
 }
 
 // List returns the held requests that the filter selects.
@@ -59,9 +61,19 @@ func (w *Waiting) Find(ctx context.Context, id string) (Held, error) {
 	return found[0], nil
 }
 
-// Approve lets the request through when the device asks again; every check
-// runs again then.
+// Approve lets the request through when it is asked again; every check runs
+// again then. What an operator has asked for is for another one to approve, whatever rules say (code self_approval).
 func (w *Waiting) Approve(ctx context.Context, p policy.Permit, id, reason string) error {
+	if err := p.Covers(policy.ApproveRequest, id); err != nil {
+		return err
+	}
+	held, err := w.Find(ctx, id)
+	if err != nil {
+		return err
+	}
+	if held.Errand != nil && held.Errand.Operator == p.Actor() {
+		return w.overrule(ctx, p, fault.New(fault.Denied, "self_approval", "nobody approves what they have asked for themselves"))
+	}
 	return w.settle(ctx, p, policy.ApproveRequest, Settlement{ID: id, To: Approved, Reason: reason})
 }
 

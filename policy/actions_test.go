@@ -66,7 +66,7 @@ func TestReadsAreWhatTheirVerbsSay(t *testing.T) {
 		if !a.Known() || a.Reads() != reading.MatchString(string(a)) {
 			t.Errorf("%s: known %v, reads %v", a, a.Known(), a.Reads())
 		}
-		if a.holds() && a.Reads() {
+		if a.Holds() && a.Reads() && a != CreateBackup {
 			t.Errorf("%s is a read that may be held", a)
 		}
 	}

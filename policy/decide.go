@@ -42,7 +42,7 @@ const usualInput = 1024
 // Decide asks the engine and returns its decision, whatever it is. A refusal
 // is in the record before Decide returns, and so is an allowed read; an allowed
 // change is recorded with the change, by whoever redeems the Grant or Permit.
-// So is a hold of an enrolment, with the request that waits. The error is one
+// So is a hold of what Holds, with the request that waits. The error is one
 // of our own: the record could not be written, and nothing may be answered.
 func Decide(ctx context.Context, p *Point, r Request) (*Decision, error) {
 	document := r.input()
@@ -55,7 +55,7 @@ func Decide(ctx context.Context, p *Point, r Request) (*Decision, error) {
 	switch v := d.answer.Verdict; {
 	case v == Allow && r.Action.Reads():
 		return p.recorded(ctx, d, audit.Granted)
-	case v == Allow, v == Hold && r.Action.holds():
+	case v == Allow, v == Hold && r.Action.Holds():
 		return d, nil
 	}
 	d.answer.Verdict = Deny
@@ -93,9 +93,21 @@ func (r *Request) byItsDevice() bool {
 	return r.Subject.Type == "device" && r.Resource.Type == "device" && r.Subject.ID != "" && r.Subject.ID == r.Resource.ID
 }
 
-// holds reports whether a hold of a is kept for a person to decide. For other
-// actions a hold is a deny.
-func (a Action) holds() bool { return a == IssueCertificate || a == RenewCertificate }
+// enrols reports whether a is asked for a certificate.
+func (a Action) enrols() bool { return a == IssueCertificate || a == RenewCertificate }
+
+// Holds reports whether a hold of a is kept for a person to decide. For other
+// actions a hold is a deny: for reads, for what devices do between enrolments, for what
+// people do to their own credentials, and for the very approving, which would wait for itself.
+func (a Action) Holds() bool {
+	switch a {
+	case CreateBackup:
+		return true
+	case AttestDevice, CertifyAK, ApproveRequest, DenyRequest, RenewOperator, CreateSession, EndSession, OpenBreakglass:
+		return false
+	}
+	return a.Known() && !a.Reads()
+}
 
 // evaluate asks the engine within the deadline.
 func (p *Point) evaluate(ctx context.Context, a Action, document map[string]any) Answer {
@@ -187,8 +199,8 @@ func (d *Decision) Verdict() Verdict { return d.answer.Verdict }
 // Reasons says why.
 func (d *Decision) Reasons() []Reason { return d.answer.Reasons }
 
-// Held returns the event of an enrolment that has to wait, to be recorded
-// together with the waiting request.
+// Held returns the event of what has to wait, to be recorded together with the
+// waiting request.
 func (d *Decision) Held(fact Properties) (audit.Event, error) {
 	if d.answer.Verdict != Hold || !d.spent.CompareAndSwap(false, true) {
 		return audit.Event{}, fmt.Errorf("decision %s is not a hold, or was used already", d.id)
@@ -220,6 +232,9 @@ func (d *Decision) event(outcome audit.Outcome, fact Properties) audit.Event {
 		Object:  audit.Party{Type: r.Resource.Type, ID: r.Resource.ID},
 		Outcome: outcome, Source: r.Source, Request: r.RequestID,
 		Decision: d.document(),
+	}
+	if outcome == audit.Granted {
+		e.Approval = r.Approval
 	}
 	if fact != nil {
 		e.Fact = audit.AppendCanonical(make([]byte, 0, 512), fact)

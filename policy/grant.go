@@ -14,7 +14,7 @@ type Grant struct{ d *Decision }
 
 // Grant returns the right to issue, or the refusal as an error of kind Denied or Held.
 func (d *Decision) Grant() (Grant, error) {
-	if d.answer.Verdict != Allow || !d.request.Action.holds() {
+	if d.answer.Verdict != Allow || !d.request.Action.enrols() {
 		return Grant{}, d.refusal()
 	}
 	return Grant{d}, nil
@@ -80,7 +80,7 @@ type Permit struct{ d *Decision }
 
 // Permit returns the right to act, or the refusal as an error of kind Denied.
 func (d *Decision) Permit() (Permit, error) {
-	if d.answer.Verdict != Allow || d.request.Action.holds() {
+	if d.answer.Verdict != Allow || d.request.Action.enrols() {
 		return Permit{}, d.refusal()
 	}
 	return Permit{d}, nil

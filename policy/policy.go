@@ -37,6 +37,7 @@ type Request struct {
 	At         time.Time  // when it was asked; becomes input.context.time, so that a replay is exact
 	Source     string     // the caller's IP address
 	RequestID  string     // finds the log lines
+	Approval   string     // id of the held request that is used up if this is allowed and done; empty: none
 }
 
 // input lays the request out as the document that rules see.

@@ -23,7 +23,7 @@ func Rehearse(ctx context.Context, e Engine, a Action, document map[string]any, 
 // clear allow, or a hold of what can wait.
 func Settle(a Action, answer Answer, err error) Answer {
 	answer = orDeny(answer, err)
-	if answer.Verdict == Hold && !a.holds() {
+	if answer.Verdict == Hold && !a.Holds() {
 		answer.Verdict = Deny
 	}
 	return answer

@@ -16,6 +16,9 @@ func (db *DB) change(ctx context.Context, e *audit.Event, f func(ctx context.Con
 	entry.pack(db.packer)
 	return db.changer.do(ctx, func(tx *session) error {
 		ctx := db.engine.patience(ctx)
+		if err := tx.useUp(ctx, e.Approval, entry.at); err != nil {
+			return err
+		}
 		if err := f(ctx, tx); err != nil {
 			return err
 		}

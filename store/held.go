@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	heldColumns = "id, key, device, profile, renewal, key_hash, subject, reasons, state, created, expires, decided, by, reason, serial, attempts"
+	heldColumns = "id, key, device, profile, renewal, key_hash, subject, reasons, state, created, expires, decided, by, reason, serial, attempts, operator, action, object, parameters"
 	selectHeld  = "SELECT " + heldColumns + " FROM held"
 	// liveHeld is the newest request with a key that has not ended.
-	liveHeld = " WHERE key = ? AND expires > ? AND state <> 'issued' ORDER BY seq DESC LIMIT 1"
+	liveHeld = " WHERE key = ? AND expires > ? AND state NOT IN ('issued', 'used') ORDER BY seq DESC LIMIT 1"
 	noHeld   = "no such held request"
 )
 
@@ -36,9 +36,14 @@ func (db *DB) Hold(ctx context.Context, h enroll.Held, e audit.Event) (enroll.He
 		}
 		standing, err := tx.liveHeld(ctx, h.Key, h.Created)
 		if errors.Is(err, sql.ErrNoRows) {
-			return tx.exec(ctx, "INSERT INTO held ("+heldColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			var errand enroll.Errand
+			if h.Errand != nil {
+				errand = *h.Errand
+			}
+			return tx.exec(ctx, "INSERT INTO held ("+heldColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 				h.ID, h.Key[:], h.Device, h.Profile, flag(h.Renewal), h.KeyHash, h.Subject, string(reasons), string(h.State),
-				millis(h.Created), millis(h.Expires), millis(h.Decided), h.By, h.Reason, h.Serial, h.Attempts)
+				millis(h.Created), millis(h.Expires), millis(h.Decided), h.By, h.Reason, h.Serial, h.Attempts,
+				errand.Operator, errand.Action, errand.Object, string(errand.Parameters))
 		}
 		if err != nil {
 			return err
@@ -107,10 +112,15 @@ func scanHeld(r *sql.Rows, to *[]enroll.Held) error {
 	var h enroll.Held
 	var key, reasons sql.RawBytes
 	var created, expires, decided int64
+	var errand enroll.Errand
 	err := r.Scan(&h.ID, &key, &h.Device, &h.Profile, &h.Renewal, &h.KeyHash, &h.Subject, &reasons, &h.State,
-		&created, &expires, &decided, &h.By, &h.Reason, &h.Serial, &h.Attempts)
+		&created, &expires, &decided, &h.By, &h.Reason, &h.Serial, &h.Attempts,
+		&errand.Operator, &errand.Action, &errand.Object, (*[]byte)(&errand.Parameters))
 	if err != nil {
 		return err
+	}
+	if errand.Operator != "" {
+		h.Errand = &errand
 	}
 	copy(h.Key[:], key)
 	h.Created, h.Expires, h.Decided = fromMillis(created), fromMillis(expires), fromMillis(decided)
@@ -139,4 +149,17 @@ func (db *DB) SettleHeld(ctx context.Context, s enroll.Settlement, e audit.Event
 		return tx.exec(ctx, "UPDATE held SET state = ?, by = ?, reason = ?, decided = ? WHERE id = ?",
 			string(s.To), s.By, s.Reason, millis(s.At), s.ID)
 	})
+}
+
+// useUp marks the approved request as used, for the event at that time. One that is used already, or
+// has expired, is a Conflict: nothing is done twice on one approval.
+func (s *session) useUp(ctx context.Context, id string, at int64) error {
+	if id == "" {
+		return nil
+	}
+	n, err := s.count(ctx, "UPDATE held SET state = 'used' WHERE id = ? AND state = 'approved' AND expires > ?", id, at)
+	if err == nil && n != 1 {
+		err = fault.New(fault.Conflict, "approval_used", "what another operator had approved was done already, or too long ago; ask again")
+	}
+	return err
 }

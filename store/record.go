@@ -50,6 +50,9 @@ func (s *session) record(ctx context.Context, e *audit.Event) error {
 		return err
 	}
 	n.pack(s.db.packer)
+	if err := s.useUp(ctx, e.Approval, n.at); err != nil {
+		return err
+	}
 	return s.insert(ctx, insertEntry, entryWidth, n.values(nil))
 }
 
