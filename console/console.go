@@ -114,13 +114,9 @@ func New(config Config) (*Console, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-<<<<<<< main
 	c := &Console{Config: config, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(),
-		waiting: make(chan struct{}, maxWaiting)}
+		waiting: make(chan struct{}, maxWaiting), explaining: make(chan struct{}, 1)}
 	c.leaving, c.leave = context.WithCancel(context.Background())
-=======
-	c := &Console{Config: config, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(), explaining: make(chan struct{}, 1)}
->>>>>>> local
 	for _, rt := range routes {
 		c.mux.HandleFunc(rt.method+" "+rt.pattern, c.serve(rt))
 	}
