@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Spent nonces and kept bodies that are past their time are swept away, a few
+// Spent nonces, kept bodies and attempts that are past their time are swept away, a few
 // at a time and beside the commits: a reader goes round the table and counts
 // what has expired; only where it found something, that stretch is deleted with
 // the next group commit. Neighbours in the table stand on few pages, so this
@@ -33,7 +33,7 @@ type sweeper struct {
 type stretch struct {
 	after, last int64 // over after, up to last
 	until       int64 // what expired by then is deleted
-	kept        bool  // and kept bodies, too
+	kept        bool  // and kept bodies and attempts, too
 }
 
 func (db *DB) sweepLoop() {
@@ -85,7 +85,7 @@ func (db *DB) sweep(hand *sweeper, now time.Time) (round bool, err error) {
 
 func (db *DB) keptExpired(ctx context.Context, until int64) (bool, error) {
 	found := false
-	err := db.each(ctx, "SELECT 1 FROM kept WHERE until <= ? LIMIT 1", []any{until}, func(*sql.Rows) error {
+	err := db.each(ctx, "SELECT 1 FROM kept WHERE until <= ? UNION ALL SELECT 1 FROM attempt WHERE expires <= ? LIMIT 1", []any{until, until}, func(*sql.Rows) error {
 		found = true
 		return nil
 	})
@@ -107,6 +107,9 @@ func (d *desk) writeSweep(ctx context.Context) error {
 		err = d.tx.exec(ctx, "DELETE FROM nonce WHERE id > ? AND id <= ? AND until <= ?", s.after, s.last, s.until)
 		if err == nil && s.kept {
 			err = d.tx.exec(ctx, "DELETE FROM kept WHERE key IN (SELECT key FROM kept WHERE until <= ? ORDER BY until LIMIT ?)", s.until, sweepStep)
+		}
+		if err == nil && s.kept {
+			err = d.tx.exec(ctx, "DELETE FROM attempt WHERE id IN (SELECT id FROM attempt WHERE expires <= ? ORDER BY expires LIMIT ?)", s.until, sweepStep)
 		}
 		if err != nil {
 			return err

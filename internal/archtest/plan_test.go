@@ -36,6 +36,7 @@ var plan = map[string]room{
 	"internal/limit":    {level: 0}, // one count of refusals for all doors
 	"internal/archtest": {level: 0},
 	"internal/openapi":  {level: 0}, // describes Go types, when the document of the API is made
+	"internal/once":     {level: 0}, // makes a call that is sent twice be done once
 	"internal/bench": {level: 1, imports: map[string]string{ // measures the built binary from outside
 		"internal/forge": "plays devices with TPMs under load"}},
 	"internal/tpmdevice": {level: 0}, // the device's side of a TPM
@@ -65,9 +66,9 @@ var plan = map[string]room{
 		"policy": permit, "audit": leaf, "internal/fault": faults}},
 	"decisionlog": {level: 2, imports: map[string]string{
 		"audit": "the record is its queue", "policy": "its events tell of decisions", "internal/fault": faults}},
-	"fleet": {level: 2, imports: map[string]string{
 	"operators/oidc": {level: 3, imports: map[string]string{
 		"operators": "its logins are the register's", "internal/fault": faults}},
+	"fleet": {level: 2, imports: map[string]string{
 		"policy": permit, "audit": leaf, "internal/fault": faults}},
 
 	"attest": {level: 2, imports: map[string]string{
@@ -102,10 +103,11 @@ var plan = map[string]room{
 		"operators": "knows its callers by the register, and they manage it", "operators/oidc": "sends them to the provider and back",
 		"enroll": "operators manage tokens, anchors and held requests", "ca": "operators look at certificates",
 		"fleet": "operators manage devices", "policy": "asks for every Permit", "policy/release": "operators lead the life of the policy",
-		"audit": "serves the record", "internal/fault": "translates errors at the door", "internal/limit": refusals},
+		"audit": "serves the record", "internal/fault": "translates errors at the door", "internal/limit": refusals,
+		"internal/once": "a change that is asked for twice is done once"},
 		tests: []string{"internal/openapi"}}, // the document is made there
 	"store": {level: 5, imports: map[string]string{
-		"ca": "implements its Store", "enroll": "implements its stores", "fleet": "implements its Store",
+		"ca": "implements its Store", "enroll": "implements its stores", "fleet": "implements its Store", "internal/once": "implements its Store",
 		"attest": "implements its stores", "operators": "implements its stores", "policy": "implements its Warden", "policy/release": "implements its stores",
 		"decisionlog": "implements its stores",
 		"audit":       "implements its Store and Journal", "internal/fault": faults}},

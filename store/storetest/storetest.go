@@ -58,6 +58,8 @@ func Run(t *testing.T, fresh func(t testing.TB) Place) {
 		{"OperatorChanges", testOperatorChanges},
 		{"OperatorRace", testOperatorRace},
 		{"Seals", testSeals},
+		{"Attempts", testAttempts},
+		{"AttemptRace", testAttemptRace},
 		{"Sessions", testSessions},
 		{"SessionsEnd", testSessionsEnd},
 		{"SessionRace", testSessionRace},
