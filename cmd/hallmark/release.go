@@ -44,7 +44,7 @@ func (h *house) recordLoad(ctx context.Context) error {
 // openReleases makes the life of the policy available to operators.
 func (h *house) openReleases(enroller *enroll.Enroller) error {
 	h.releases = &release.Releases{
-		Proposals: h.db, Revisions: h.db, Trials: h.db, Record: h.db, Journal: h.db,
+		Proposals: h.db, Revisions: h.db, Trials: h.db, Replays: h.db, Differences: h.db, Record: h.db, Journal: h.db,
 		Running: h.rules, Language: h.language(), Now: time.Now, Log: h.log, Pulled: h.puller.status, Process: rand.Text(),
 		Operators: h.people.Subjects,
 		Renewals:  func(ctx context.Context) iter.Seq2[policy.Request, error] { return enroller.Renewals(ctx, h.db) },

@@ -25,6 +25,9 @@ func Classes() []Class {
 	return []Class{AllowToDeny, DenyToAllow, HoldChanged, ReasonChanged, LifetimeChanged}
 }
 
+// grade is the class's place among Classes.
+func (c Class) grade() int { return slices.Index(Classes(), c) }
+
 // Outcome is an answer, as far as two are compared.
 type Outcome struct {
 	Verdict  string        `json:"verdict"`

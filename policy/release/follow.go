@@ -23,6 +23,7 @@ const (
 func (r *Releases) Run(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return r.Running.Shadow(ctx) })
+	work.Go(func() error { return r.rehearse(ctx) })
 	work.Go(func() error { return r.follow(ctx) })
 	return work.Wait()
 }
@@ -31,6 +32,7 @@ func (r *Releases) follow(ctx context.Context) error {
 	tick := time.NewTicker(second)
 	defer tick.Stop()
 	var said string
+	var seen watch
 	kept := r.Now()
 	for {
 		select {
@@ -40,7 +42,7 @@ func (r *Releases) follow(ctx context.Context) error {
 			return r.keep(last, true)
 		case <-tick.C:
 		}
-		said = r.say(said, errors.Join(r.Running.Follow(ctx), r.judge(ctx)))
+		said = r.say(said, errors.Join(r.Running.Follow(ctx), r.judge(ctx), seen.look(ctx, r)))
 		if now := r.Now(); now.Sub(kept) >= keeping {
 			kept = now
 			said = r.say(said, r.keep(ctx, false))

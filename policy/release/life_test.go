@@ -99,7 +99,7 @@ func (w *world) replica(directory []byte) *release.Releases {
 	if err := running.Start(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
-	return &release.Releases{Proposals: w.db, Revisions: w.db, Trials: w.db, Record: w.db, Journal: w.db, Running: running, Language: language{},
+	return &release.Releases{Proposals: w.db, Revisions: w.db, Trials: w.db, Replays: w.db, Differences: w.db, Record: w.db, Journal: w.db, Running: running, Language: language{},
 		Now: w.clock, Log: log, Process: "test", Operators: w.operators, Renewals: w.renewals}
 }
 

@@ -1,9 +1,7 @@
 package release
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"time"
@@ -32,14 +30,13 @@ func (c *comparison) fleet(ctx context.Context, renewals func(context.Context) i
 		}
 		return send(ctx, out, batch)
 	}
-	return each(ctx, c, produce, func(ctx context.Context, to *counter, q *policy.Request) error {
+	return each(ctx, c, InFleet, produce, func(ctx context.Context, to *counter, q *policy.Request) error {
 		document := q.Document()
 		was := policy.Rehearse(ctx, c.active, q.Action, document, 0)
 		is := policy.Rehearse(ctx, c.proposed, q.Action, document, 0)
 		before, after := outcomeOf(&was), outcomeOf(&is)
-		to.count(&asked{action: string(q.Action), subject: q.Subject.ID, resource: q.Resource.ID}, &before, &after)
 		c.devices.Add(1)
-		return nil
+		return to.count(ctx, &asked{action: string(q.Action), subject: q.Subject.ID, resource: q.Resource.ID}, &before, &after)
 	})
 }
 
@@ -47,10 +44,12 @@ func (c *comparison) fleet(ctx context.Context, renewals func(context.Context) i
 // say. Decisions that other rules took than those in force are asked of these, too:
 // what the proposal changes is what counts.
 func (c *comparison) recorded(ctx context.Context, record Record, over Period) (Tally, error) {
-	return each(ctx, c, func(ctx context.Context, out chan<- []audit.Entry) error {
-		return read(ctx, record, over, out)
+	if err := c.measure(ctx, record, over); err != nil {
+		return Tally{}, err
+	}
+	return each(ctx, c, InRecord, func(ctx context.Context, out chan<- []audit.Entry) error {
+		return c.read(ctx, record, over, out)
 	}, func(ctx context.Context, to *counter, e *audit.Entry) error {
-		c.decisions.Add(1)
 		return c.again(ctx, to, e, over)
 	})
 }
@@ -61,56 +60,91 @@ const late = time.Hour
 
 // read sends the decisions of a period, newest first. Since no index of the record goes by
 // time, it reads back from the newest, and stops where all are older.
-func read(ctx context.Context, record Record, over Period, out chan<- []audit.Entry) error {
+func (c *comparison) read(ctx context.Context, record Record, over Period, out chan<- []audit.Entry) error {
 	q := audit.Query{Decided: true, Limit: page}
 	for {
 		entries, err := record.Entries(ctx, q)
-		if err != nil {
+		if err != nil || len(entries) == 0 {
 			return err
-		}
-		if len(entries) == 0 {
-			return nil
 		}
 		if err := send(ctx, out, entries); err != nil {
 			return err
 		}
-		q.Before = entries[len(entries)-1].Position
-		oldest, err := readLeaf(entries[len(entries)-1].Leaf)
+		oldest := &entries[len(entries)-1]
+		q.Before = oldest.Position
+		c.entries.Store(c.newest - q.Before + 1)
+		l, err := readLeaf(oldest.Leaf)
 		if err != nil {
 			return err
 		}
-		if oldest.At.Before(over.Since.Add(-late)) {
+		if l.At.Before(over.Since.Add(-late)) {
 			return nil
 		}
 	}
 }
 
-// leaf is what a replay reads of an entry.
-type leaf struct {
-	ID       string    `json:"id"`
-	At       time.Time `json:"at"`
-	Action   string    `json:"action"`
-	Decision struct {
-		Input       json.RawMessage `json:"input"`
-		Policy      string          `json:"policy"`
-		Verdict     string          `json:"verdict"`
-		Reasons     []policy.Reason `json:"reasons"`
-		Profile     string          `json:"profile"`
-		Lifetime    string          `json:"lifetime"`
-		Obligations []struct {
-			Type string `json:"type"`
-		} `json:"obligations"`
-	} `json:"decision"`
-	Actor  audit.Party `json:"actor"`
-	Object audit.Party `json:"object"`
+// measure finds how many entries read will read, by their positions: it halves the
+// record until it has found the first of the period, which is a few dozen rows.
+func (c *comparison) measure(ctx context.Context, record Record, over Period) error {
+	before := func(position int64) (found audit.Entry, at time.Time, err error) {
+		entries, err := record.Entries(ctx, audit.Query{Decided: true, Before: position, Limit: 1})
+		if err != nil || len(entries) == 0 {
+			return found, at, err
+		}
+		l, err := readLeaf(entries[0].Leaf)
+		return entries[0], l.At, err
+	}
+	newest, _, err := before(0)
+	if err != nil {
+		return err
+	}
+	from := over.Since.Add(-late)
+	low, high := int64(0), newest.Position // the entries up to low are too old; that at high is not, unless it is the newest
+	for low < high {
+		middle := low + (high-low)/2
+		found, at, err := before(middle + 1)
+		switch {
+		case err != nil:
+			return err
+		case found.Position == 0 || at.Before(from):
+			low = middle + 1
+		default:
+			high = found.Position - 1
+		}
+	}
+	c.newest = newest.Position
+	c.total.Store(newest.Position - low)
+	return nil
 }
 
+// leaf is what a replay reads of an entry.
+type leaf struct {
+	id, action    string
+	At            time.Time
+	actor, object string // ids
+	decision      map[string]any
+	input         map[string]any
+}
+
+// readLeaf reads an entry as the record holds it.
 func readLeaf(text []byte) (leaf, error) {
-	var l leaf
-	if err := json.Unmarshal(text, &l); err != nil {
-		return l, fmt.Errorf("an entry of the record cannot be read: %w", err)
+	whole, err := readObject(string(text))
+	if err != nil {
+		return leaf{}, fmt.Errorf("an entry of the record cannot be read: %w", err)
+	}
+	l := leaf{id: textOf(whole, "id"), action: textOf(whole, "action"), actor: textOf(member(whole, "actor"), "id"),
+		object: textOf(member(whole, "object"), "id"), decision: member(whole, "decision")}
+	l.input = member(l.decision, "input")
+	if l.At, err = time.Parse(time.RFC3339, textOf(whole, "at")); err != nil {
+		return leaf{}, fmt.Errorf("an entry of the record has no time: %w", err)
 	}
 	return l, nil
+}
+
+// textOf returns the text of that name inside an object; empty if there is none.
+func textOf(object map[string]any, name string) string {
+	s, _ := object[name].(string)
+	return s
 }
 
 // again asks the proposed rules what an entry of the record decided.
@@ -119,83 +153,48 @@ func (c *comparison) again(ctx context.Context, to *counter, e *audit.Entry, ove
 	if err != nil {
 		return err
 	}
-	action := policy.Action(l.Action)
 	if l.At.Before(over.Since) || !l.At.Before(over.Until) {
 		return nil
 	}
-	if l.Decision.Policy == policy.Builtin || len(l.Decision.Input) == 0 || !action.Known() {
+	c.decisions.Add(1)
+	action, by := policy.Action(l.action), textOf(l.decision, "policy")
+	if by == policy.Builtin || len(l.input) == 0 || !action.Known() {
 		to.t.Skipped++
 		return nil
 	}
-	input, err := document(l.Decision.Input)
-	if err != nil {
-		return fmt.Errorf("the input of decision %s cannot be read: %w", l.ID, err)
-	}
 	was := l.outcome()
-	if l.Decision.Policy != c.active.Digest() {
-		answer := policy.Rehearse(ctx, c.active, action, input, 0)
+	if by != c.active.Digest() {
+		answer := policy.Rehearse(ctx, c.active, action, l.input, 0)
 		was = outcomeOf(&answer)
 	}
-	answer := policy.Rehearse(ctx, c.proposed, action, input, 0)
+	answer := policy.Rehearse(ctx, c.proposed, action, l.input, 0)
 	is := outcomeOf(&answer)
-	to.count(&asked{action: l.Action, subject: l.Actor.ID, resource: l.Object.ID, decision: l.ID}, &was, &is)
-	return nil
+	return to.count(ctx, &asked{action: l.action, subject: l.actor, resource: l.object, decision: l.id}, &was, &is)
 }
 
 // outcome is the answer that an entry tells of.
 func (l *leaf) outcome() Outcome {
-	a := policy.Answer{Reasons: l.Decision.Reasons, Profile: l.Decision.Profile}
-	a.Lifetime, _ = time.ParseDuration(l.Decision.Lifetime) // empty: none was given
-	for _, o := range l.Decision.Obligations {
-		a.Obligations = append(a.Obligations, policy.Obligation{Type: o.Type})
+	a := policy.Answer{Profile: textOf(l.decision, "profile")}
+	a.Lifetime, _ = time.ParseDuration(textOf(l.decision, "lifetime")) // empty: none was given
+	for _, reason := range objects(l.decision, "reasons") {
+		a.Reasons = append(a.Reasons, policy.Reason{Code: textOf(reason, "code"), Detail: textOf(reason, "detail")})
+	}
+	for _, o := range objects(l.decision, "obligations") {
+		a.Obligations = append(a.Obligations, policy.Obligation{Type: textOf(o, "type")})
 	}
 	out := outcomeOf(&a)
-	out.Verdict = l.Decision.Verdict
+	out.Verdict = textOf(l.decision, "verdict")
 	return out
 }
 
-// document reads a recorded input as rules saw it. Numbers are integers there.
-func document(text json.RawMessage) (map[string]any, error) {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	var input map[string]any
-	if err := d.Decode(&input); err != nil {
-		return nil, err
-	}
-	return input, integers(input)
-}
-
-// integers turns the numbers in an object into those that policy.Properties allows.
-func integers(v any) error {
-	switch v := v.(type) {
-	case map[string]any:
-		for name, e := range v {
-			if n, ok := e.(json.Number); ok {
-				i, err := n.Int64()
-				if err != nil {
-					return err
-				}
-				v[name] = i
-				continue
-			}
-			if err := integers(e); err != nil {
-				return err
-			}
-		}
-	case []any:
-		for at, e := range v {
-			if n, ok := e.(json.Number); ok {
-				i, err := n.Int64()
-				if err != nil {
-					return err
-				}
-				v[at] = i
-				continue
-			}
-			if err := integers(e); err != nil {
-				return err
-			}
+// objects returns the objects in the list of that name.
+func objects(of map[string]any, name string) []map[string]any {
+	list, _ := of[name].([]any)
+	found := make([]map[string]any, 0, len(list))
+	for _, e := range list {
+		if o, ok := e.(map[string]any); ok {
+			found = append(found, o)
 		}
 	}
-	return nil
+	return found
 }

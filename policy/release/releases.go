@@ -19,15 +19,17 @@ const Lifetime = 14 * 24 * time.Hour
 // Releases is the life of the policy as operators lead it. Whatever they ask of
 // it takes a Permit.
 type Releases struct {
-	Proposals ProposalStore
-	Revisions RevisionStore
-	Trials    TrialStore
-	Record    Record
-	Journal   audit.Journal // takes what a guard rail refuses
-	Running   *Running
-	Language  Language
-	Now       func() time.Time
-	Log       *slog.Logger
+	Proposals   ProposalStore
+	Revisions   RevisionStore
+	Trials      TrialStore
+	Replays     ReplayStore
+	Differences DifferenceStore
+	Record      Record
+	Journal     audit.Journal // takes what a guard rail refuses
+	Running     *Running
+	Language    Language
+	Now         func() time.Time
+	Log         *slog.Logger
 
 	// Operators returns everybody who may manage the server, as rules see them when
 	// they ask for something.

@@ -7,7 +7,9 @@ import (
 // Replay is what a proposal's rules would have decided, and would decide, beside
 // what the rules in force do.
 type Replay struct {
-	Base      string         `json:"base"` // digest of the rules that it was compared with
+	ID        string         `json:"id"`
+	Digest    string         `json:"digest"` // of the proposed rules
+	Base      string         `json:"base"`   // digest of the rules that it was compared with
 	By        string         `json:"by"`
 	At        time.Time      `json:"at"`
 	Since     time.Time      `json:"since"` // of the decisions that were asked again
@@ -17,6 +19,7 @@ type Replay struct {
 	Fleet     Tally          `json:"fleet"`               // the next renewal of every device in service
 	Operators []OperatorDiff `json:"operators,omitempty"` // who gains or loses actions, by id
 	People    int            `json:"operators_asked"`
+	Unlisted  int            `json:"unlisted,omitempty"` // differences that are counted, but were too many to be kept one by one
 }
 
 // OperatorDiff says what an operator may do under only one of two sets of rules.
@@ -34,10 +37,13 @@ type Period struct {
 
 // Progress is how far a replay has come.
 type Progress struct {
-	Recorded int  `json:"recorded"` // decisions asked again
-	Devices  int  `json:"devices"`  // renewals asked
-	People   int  `json:"operators"`
-	Done     bool `json:"done"`
+	People    int64 `json:"operators"`     // asked
+	Devices   int64 `json:"devices"`       // whose next renewal was asked
+	Decisions int64 `json:"decisions"`     // asked again
+	Entries   int64 `json:"entries"`       // of the record that were read, from the newest back
+	Total     int64 `json:"entries_total"` // of the record that are to be read; 0 until it is their turn
+	Rate      int64 `json:"per_second"`    // entries, in the last second
+	Done      bool  `json:"done"`
 }
 
 // brief is the replay without its lists.

@@ -29,6 +29,7 @@ type Running struct {
 	behind  atomic.Pointer[error] // why the course cannot be followed; nil: it is
 	shadows chan job              // questions for the rules in shadow; see Shadow
 	once    sync.Once
+	asked   chan rehearsing // replays to be done; see Releases.StartReplay
 }
 
 var _ policy.Engine = (*Running)(nil)
@@ -76,6 +77,16 @@ func (r *Running) Digest() string {
 		return ""
 	}
 	return l.active.Digest()
+}
+
+// served is how many questions of devices were answered so far, by the rules in force and by those on trial.
+func (r *Running) served() int64 {
+	l := r.lineup.Load()
+	n := l.rate.asked.Load()
+	if l.trial != nil {
+		n += l.trial.rate.asked.Load()
+	}
+	return n
 }
 
 // Course is what this replica follows by now.

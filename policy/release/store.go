@@ -82,3 +82,34 @@ type Record interface {
 	// Entries returns the entries that the query selects, newest first.
 	Entries(ctx context.Context, q audit.Query) ([]audit.Entry, error)
 }
+
+// ReplayStore keeps replays as jobs.
+type ReplayStore interface {
+	// BeginReplay commits a new one with its event, in place of the last of its
+	// proposal. As long as another goes on, of whatever proposal, it is a
+	// Conflict with the code replay_running.
+	BeginReplay(ctx context.Context, run Rehearsal, e audit.Event) error
+
+	// KeepReplay notes how far one has come. One that goes on no more is a
+	// Conflict with the code replay_over. It is no part of the record.
+	KeepReplay(ctx context.Context, run Rehearsal) error
+
+	// EndReplay commits the end of one that goes on with its event, and the proposal as
+	// it is now, where there is one (see ProposalStore.ChangeProposal). One that goes on no more is a Conflict, likewise.
+	EndReplay(ctx context.Context, run Rehearsal, p *Proposal, e audit.Event) error
+
+	// Replays returns the last of a proposal, or, of none, that which goes on; none if there is none.
+	Replays(ctx context.Context, proposal string) ([]Rehearsal, error)
+}
+
+// DifferenceStore keeps what replays have found. It is no part of the record.
+type DifferenceStore interface {
+	// AddDifferences adds differences that a replay found; those at one place count together.
+	AddDifferences(ctx context.Context, replay string, found []Listed) error
+
+	// Differences returns those that the filter selects, by place.
+	Differences(ctx context.Context, f DifferenceFilter) ([]Listed, error)
+
+	// SweepDifferences removes those of replays that neither go on nor are shown by their proposal.
+	SweepDifferences(ctx context.Context) error
+}

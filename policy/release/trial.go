@@ -113,9 +113,17 @@ func (r *Running) shadow(t *trial, input map[string]any, answer policy.Answer, e
 }
 
 func (r *Running) jobs() chan job {
-	r.once.Do(func() { r.shadows = make(chan job, shadowRoom) })
+	r.once.Do(r.open)
 	return r.shadows
 }
+
+// rehearsals holds the replays to be done: one, mostly.
+func (r *Running) rehearsals() chan rehearsing {
+	r.once.Do(r.open)
+	return r.asked
+}
+
+func (r *Running) open() { r.shadows, r.asked = make(chan job, shadowRoom), make(chan rehearsing, 1) }
 
 // Shadow asks the rules in shadow what those in force were asked, until ctx ends.
 func (r *Running) Shadow(ctx context.Context) error {
@@ -139,7 +147,7 @@ func (j *job) ask(ctx context.Context) {
 	s := j.trial.seen
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.counter.count(&asked{action: string(action), subject: subject, resource: resource}, &was, &is)
+	_ = s.counter.count(ctx, &asked{action: string(action), subject: subject, resource: resource}, &was, &is) // nothing but a sink fails, and there is none
 }
 
 func actionOf(input map[string]any) policy.Action {
