@@ -17,6 +17,7 @@ import (
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/ca/keys"
 	"github.com/hallmark-pki/hallmark/console"
+	"github.com/hallmark-pki/hallmark/decisionlog"
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/enroll/akca"
 	"github.com/hallmark-pki/hallmark/enroll/est"
@@ -46,6 +47,8 @@ type house struct {
 	puller    puller
 	policy    *policy.Point
 	auditLog  *audit.Log
+	forwarder *decisionlog.Forwarder
+	recall    *release.Memory
 	people    *operators.Register
 	issuer    *ca.Local
 	authority *ca.Authority
@@ -75,7 +78,7 @@ func build(ctx context.Context, o options) (_ *house, err error) {
 		}
 	}()
 	for _, open := range []func(context.Context) error{
-		h.openStore, h.openPolicyKeys, h.openPolicy, h.openLog, h.openAuthority, h.openOperators, h.openTrust, h.openDoors, h.openServerCertificate,
+		h.openStore, h.openPolicyKeys, h.openPolicy, h.openLog, h.openDecisionLog, h.openAuthority, h.openOperators, h.openTrust, h.openDoors, h.openServerCertificate,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err
@@ -186,7 +189,7 @@ func (h *house) openDoors(context.Context) error {
 	register := &fleet.Register{Store: h.db, Now: time.Now}
 	tokens := &enroll.Tokens{Store: h.db, Now: time.Now}
 	anchors := &enroll.Anchors{Store: h.db, Now: time.Now, Own: append(h.authority.Chain(), crew...)}
-	waiting := &enroll.Waiting{Store: h.db, Now: time.Now}
+	waiting := &enroll.Waiting{Store: h.db, Journal: h.db, Now: time.Now}
 	profiles, err := h.config.enrollProfiles(h.authority.Chain()[0])
 	if err != nil {
 		return err
@@ -243,6 +246,9 @@ func (h *house) reload(ctx context.Context) {
 	}
 	if err := h.repull(); err != nil {
 		h.log.Error("policy.keys and policy.source not reloaded: what was configured before stays", "error", err)
+	}
+	if err := h.redirectDecisionLog(); err != nil {
+		h.log.Error("decision_log not reloaded: what was configured before stays", "error", err)
 	}
 	if err := h.loadTrust(ctx); err != nil {
 		h.log.Error("attestation data not reloaded: what was known before stays", "error", err)

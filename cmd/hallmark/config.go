@@ -35,6 +35,7 @@ type Config struct {
 	Log          LogConfig          `yaml:"log"`
 	Limits       LimitsConfig       `yaml:"limits"`
 	Attestation  AttestationConfig  `yaml:"attestation"`
+	DecisionLog  DecisionLogConfig  `yaml:"decision_log"`
 	Default      string             `yaml:"default_profile"` // what the unlabelled paths use. Default device
 	Profiles     map[string]Profile `yaml:"profiles"`        // Default: one profile called device
 }
@@ -266,6 +267,9 @@ func (c *Config) check() error {
 		return fmt.Errorf("operators: certificate_lifetime is %s to %s", minOperatorLife, maxOperatorLife)
 	}
 	if err := c.Policy.check(); err != nil {
+		return err
+	}
+	if err := c.DecisionLog.check(); err != nil {
 		return err
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {

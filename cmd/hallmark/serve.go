@@ -210,6 +210,7 @@ func (h *house) door() http.Handler {
 func (h *house) background(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return ended(h.auditLog.Run(ctx)) })
+	work.Go(func() error { return h.forwarder.Run(ctx) })
 	work.Go(func() error { return h.releases.Run(ctx) })
 	work.Go(func() error { return h.puller.run(ctx) })
 	work.Go(func() error { return h.renewServer(ctx) })

@@ -34,12 +34,13 @@ func read(t *testing.T, path ...string) string {
 func TestOperationsPage(t *testing.T) {
 	dir := root(t)
 	page := read(t, dir, "docs", "operations.md")
-	for _, field := range regexp.MustCompile("`yaml:\"([a-z_]+)\"`").FindAllStringSubmatch(read(t, dir, "cmd", "hallmark", "config.go"), -1) {
+	decisionLog := read(t, dir, "cmd", "hallmark", "decisionlog.go")
+	for _, field := range regexp.MustCompile("`yaml:\"([a-z_]+)\"`").FindAllStringSubmatch(read(t, dir, "cmd", "hallmark", "config.go")+decisionLog, -1) {
 		if !regexp.MustCompile("[`.]" + field[1] + "\\b").MatchString(page) {
 			t.Errorf("docs/operations.md does not explain the field %s of config.yaml", field[1])
 		}
 	}
-	metrics := read(t, dir, "cmd", "hallmark", "metrics.go")
+	metrics := read(t, dir, "cmd", "hallmark", "metrics.go") + decisionLog
 	name := regexp.MustCompile(`hallmark_[a-z_]+`)
 	for _, m := range name.FindAllString(metrics, -1) {
 		if !strings.Contains(page, m) {

@@ -117,6 +117,7 @@ var plan = map[string]room{
 		"policy": "facts are canonical as policy writes them", "audit": "facts to store", "internal/fault": "tells errors apart"}},
 
 	"cmd/hallmark": {level: 7, imports: map[string]string{
+		"decisionlog": "builds the room",
 		"policy/release": "runs the life of the policy", "policy/source": "pulls rules from a bundle server",
 		"enroll/est": "mounts the door", "enroll/akca": "mounts the door", "console": "mounts the door", "store": "opens the database",
 		"enroll": "builds the room", "operators": "builds the room; cuts break-glass keys in two", "operators/oidc": "builds the room", "ca": "builds the room", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
@@ -137,7 +138,7 @@ type guest struct {
 
 // guests are the modules in the house, by path prefix; the longest one counts.
 var guests = map[string]guest{
-	"github.com/open-policy-agent/opa":    {rooms: []string{"policy/rego"}, why: "evaluates Rego"},
+	"github.com/open-policy-agent/opa":    {rooms: []string{"policy/rego"}, tests: []string{"decisionlog"}, why: "evaluates Rego; its decision log is the second opinion on ours"},
 	"modernc.org/sqlite":                  {rooms: []string{"store"}, why: "the embedded database, without cgo"},
 	"github.com/lib/pq":                   {rooms: []string{"store", "internal/pgtest"}, why: "speaks to PostgreSQL"},
 	"github.com/pressly/goose":            {rooms: []string{"store"}, why: "migrations for both engines under a lock"},
