@@ -28,6 +28,7 @@ func (c *Console) addBaseline(call *call) (deed, error) {
 	}
 	b.ID = audit.NewID(call.at).String()
 	return deed{
+		made:       true,
 		resource:   baselineEntity(b.ID, &b),
 		parameters: policy.Properties{"source": b.Source},
 		do: func(ctx context.Context, p policy.Permit) (answer, error) {
@@ -78,6 +79,7 @@ func (c *Console) learnBaseline(call *call) (deed, error) {
 	var err error
 	id := audit.NewID(call.at).String()
 	return deed{
+		made:       true,
 		resource:   policy.Entity{Type: "baseline", ID: id},
 		parameters: policy.Properties{"device": body.Device, "firmware": body.Firmware, "refused": body.Refused},
 		do: func(ctx context.Context, p policy.Permit) (answer, error) {

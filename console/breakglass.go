@@ -45,6 +45,7 @@ func (c *Console) sealBreakglass(call *call) (deed, error) {
 	}
 	id := audit.NewID(call.at).String()
 	return deed{
+		made:     true,
 		resource: policy.Entity{Type: "breakglass", ID: id},
 		do: func(ctx context.Context, p policy.Permit) (answer, error) {
 			seal, err := c.People.Seal(ctx, p, id, csr.PublicKey)

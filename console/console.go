@@ -77,6 +77,9 @@ type Record interface {
 	// EntryBySerial returns the event that issued the certificate with that
 	// serial (lower-case hex), or an error of kind NotFound.
 	EntryBySerial(ctx context.Context, serial string) (audit.Entry, error)
+
+	// CountDecisions returns how often actor was allowed action, and did it, since then: at most most.
+	CountDecisions(ctx context.Context, actor, action string, since time.Time, most int) (int, error)
 }
 
 // Console answers operators. It is an http.Handler for the paths below
@@ -194,11 +197,7 @@ func (c *Console) walk(w http.ResponseWriter, call *call, rt route) (answer, err
 	if err := c.characterise(call.Context(), &deed); err != nil {
 		return answer{}, err
 	}
-	decision, err := policy.Decide(call.Context(), c.Policy, call.question(rt.action, deed))
-	if err != nil {
-		return answer{}, err
-	}
-	permit, err := decision.Permit()
+	permit, err := c.decide(call, rt.action, &deed)
 	if err != nil {
 		return answer{}, err
 	}

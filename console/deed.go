@@ -10,6 +10,7 @@ import (
 // deed is what a call asks for: understood and checked, but not yet decided.
 type deed struct {
 	resource   policy.Entity // properties that are left out are filled in by characterise
+	made       bool          // the resource's id is made by this call: the next call for the same has another
 	parameters policy.Properties
 	change     policy.Properties // of the rules: who proposed it, who approved; nil: none
 	do         func(ctx context.Context, p policy.Permit) (answer, error)

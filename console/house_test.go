@@ -169,7 +169,7 @@ func (h *house) config(issuing crypto.Signer) Config {
 		Fleet:     &fleet.Register{Store: h.db, Now: time.Now},
 		Tokens:    &enroll.Tokens{Store: h.db, Now: time.Now},
 		Anchors:   &enroll.Anchors{Store: h.db, Now: time.Now},
-		Requests:  &enroll.Waiting{Store: h.db, Now: time.Now},
+		Requests:  &enroll.Waiting{Store: h.db, Journal: h.db, Now: time.Now},
 		Bonds:     &attest.Bonds{Store: h.db, Now: time.Now},
 		Baselines: &attest.Baselines{Store: h.db, Bonds: h.db, Evidence: h.db, Now: time.Now, Replay: tpm.ReplayLog, Device: h.specimen},
 		Authority: authority,

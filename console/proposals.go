@@ -18,6 +18,7 @@ func (c *Console) proposePolicy(call *call) (deed, error) {
 	}
 	id, base, note := audit.NewID(call.at).String(), call.query("base"), call.query("note")
 	return deed{
+		made:       true,
 		resource:   policyThing(id),
 		parameters: policy.Properties{"base": base, "note": note},
 		// The body is read only after policy has permitted it: it is large.

@@ -41,6 +41,9 @@ func (c *Console) describe(ctx context.Context, d *deed) (policy.Properties, err
 		if err != nil {
 			return nil, err
 		}
+		if e := found.Errand; e != nil {
+			return policy.Properties{"operator": e.Operator, "action": e.Action, "object": e.Object}, nil
+		}
 		return c.belonging(ctx, found.Device, found.Profile)
 	case kind == "decision":
 		return c.describeDecision(ctx, id)

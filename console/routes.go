@@ -49,13 +49,13 @@ var routes = []route{
 		does("End a token. It stays in the list as revoked.", body{})},
 
 	{"GET", "/api/v1/requests", policy.ListRequests, (*Console).listRequests, 0, nil,
-		lists[enroll.Held]("List enrolments that policy holds or has held, newest first.",
-			oneOf("state", "requests in this state", enroll.Pending, enroll.Approved, enroll.Rejected, enroll.Issued), word("device", "requests of this device"))},
-	{"GET", "/api/v1/requests/{id}", policy.ShowRequest, (*Console).showRequest, 0, nil, shows[enroll.Held]("Show one held enrolment.")},
+		lists[enroll.Held]("List what policy holds or has held for a person, newest first: enrolments, and what operators have asked for.",
+			oneOf("state", "requests in this state", enroll.Pending, enroll.Approved, enroll.Rejected, enroll.Issued, enroll.Used), word("device", "requests of this device"))},
+	{"GET", "/api/v1/requests/{id}", policy.ShowRequest, (*Console).showRequest, 0, nil, shows[enroll.Held]("Show one held request.")},
 	{"POST", "/api/v1/requests/{id}/approve", policy.ApproveRequest, (*Console).approveRequest, 0, nil,
-		does("Let a held enrolment through when the device asks again.", mayHave[reasoned]())},
+		does("Let a held request through when it is asked again. An operator's own is for another one to approve.", mayHave[reasoned]())},
 	{"POST", "/api/v1/requests/{id}/deny", policy.DenyRequest, (*Console).denyRequest, 0, nil,
-		does("Refuse a held enrolment. The device is told the reason, which has to be given.", mayHave[reasoned]())},
+		does("Refuse a held request. Whoever asked is told the reason, which has to be given.", mayHave[reasoned]())},
 
 	{"POST", "/api/v1/devices/import", policy.ImportDevices, (*Console).importDevices, longTransfer, nil,
 		changes[fleet.Imported]("Take devices into the register, from a CSV or JSON Lines file of up to 64 MiB.", body{kinds: []string{csvType, jsonlType}}).with(

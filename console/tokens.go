@@ -49,6 +49,7 @@ func (c *Console) createToken(call *call) (deed, error) {
 	}
 	token.Expires = call.at.Add(ttl).UTC().Truncate(time.Second)
 	return deed{
+		made:     true,
 		resource: policy.Entity{Type: "token", ID: token.ID},
 		parameters: policy.Properties{
 			"device": token.Device, "profile": token.Profile, "uses": token.Uses, "ttl_s": int64(ttl / time.Second),
