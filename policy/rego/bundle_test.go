@@ -76,7 +76,7 @@ func TestOPAReadsSignedBundles(t *testing.T) {
 	packed := mustPack(t, &Seal{Key: key, KeyID: "release", Scope: "gateways"})
 	trust := trusting("release", key)
 	trust.Scope = "gateways"
-	config, err := trust.config(nil)
+	config, err := trust.config()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -92,14 +92,7 @@ func (t *Trust) verify(files map[string][]byte) error {
 		return fmt.Errorf("no signatures: %w", err)
 	}
 	signatures.Plugin = "" // how to verify is not for the bundle to say
-	config, err := t.config(signatures.Signatures)
-	if err != nil {
-		return err
-	}
-	signed, err := bundle.VerifyBundleSignature(signatures, config)
-	if err != nil && strings.HasPrefix(err.Error(), "verification key corresponding to ID") {
-		return fmt.Errorf("%w: the bundle is signed with a key that is not configured here", err)
-	}
+	signed, err := t.signed(signatures)
 	if err != nil {
 		return err
 	}
@@ -117,6 +110,30 @@ func (t *Trust) verify(files map[string][]byte) error {
 	return nil
 }
 
+// signed returns the files that a trusted key has signed.
+func (t *Trust) signed(signatures bundle.SignaturesConfig) (map[string]bundle.FileInfo, error) {
+	config, err := t.config()
+	if err != nil {
+		return nil, err
+	}
+	signed, err := bundle.VerifyBundleSignature(signatures, config)
+	if err == nil {
+		return signed, nil
+	}
+	if len(signatures.Signatures) != 1 || !namesNoKey(signatures.Signatures[0]) {
+		if strings.HasPrefix(err.Error(), "verification key corresponding to ID") {
+			err = fmt.Errorf("%w: the bundle is signed with a key that is not configured here", err)
+		}
+		return nil, err
+	}
+	for _, config.KeyID = range slices.Sorted(maps.Keys(t.Keys)) { // opa build names none unless it is told to
+		if signed, err = bundle.VerifyBundleSignature(signatures, config); err == nil {
+			return signed, nil
+		}
+	}
+	return nil, err
+}
+
 // checkFile takes one file off those that are signed, if it is as it was signed.
 func checkFile(name string, text []byte, signed map[string]bundle.FileInfo) error {
 	switch bundle.HashingAlgorithm(signed[name].Algorithm) {
@@ -127,7 +144,7 @@ func checkFile(name string, text []byte, signed map[string]bundle.FileInfo) erro
 }
 
 // config is the trust as OPA's verifier wants it.
-func (t *Trust) config(tokens []string) (*bundle.VerificationConfig, error) {
+func (t *Trust) config() (*bundle.VerificationConfig, error) {
 	keys := make(map[string]*bundle.KeyConfig, len(t.Keys))
 	for id, key := range t.Keys {
 		alg, err := algorithm(key)
@@ -141,13 +158,11 @@ func (t *Trust) config(tokens []string) (*bundle.VerificationConfig, error) {
 		text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 		keys[id] = &bundle.KeyConfig{Key: string(text), Algorithm: alg}
 	}
-	only := ""
-	if len(tokens) == 1 && len(keys) == 1 && namesNoKey(tokens[0]) {
-		for only = range keys { // opa build names none unless it is told to
-		}
-	}
-	return bundle.NewVerificationConfig(keys, only, t.Scope, nil), nil
+	return bundle.NewVerificationConfig(keys, "", t.Scope, nil), nil
 }
+
+// unnamed is what opa build calls a key that it was given no name for.
+const unnamed = "default"
 
 // namesNoKey reports whether a token (RFC 7515) says nothing of the key that signed it.
 func namesNoKey(token string) bool {
@@ -167,5 +182,6 @@ func namesNoKey(token string) bool {
 			return false
 		}
 	}
-	return header.ID == "" && payload.ID == ""
+	means := func(id string) bool { return id != "" && id != unnamed }
+	return !means(header.ID) && !means(payload.ID)
 }

@@ -267,10 +267,10 @@ func (s *Source) propose(ctx context.Context, packed []byte, b *rego.Bundle) (st
 	return made.ID, err
 }
 
-// id is the same for the same rules upon the same base, within the hour: of
+// id is the same for the same rules upon the same base, within the minute: of
 // replicas that propose at the same moment one comes first, and the others have a Conflict.
 func (s *Source) id(now time.Time, digest string) audit.ID {
-	id := audit.NewID(now.Truncate(time.Hour))
+	id := audit.NewID(now.Truncate(time.Minute))
 	same := sha256.Sum256([]byte(s.Name + "\x00" + digest + "\x00" + s.base))
 	copy(id[6:], same[:])
 	return id
