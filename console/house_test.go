@@ -160,7 +160,7 @@ func (h *house) config(issuing crypto.Signer) Config {
 	check(t, os.WriteFile(filepath.Join(h.dir, "keys", "issuing.key"), []byte("secret"), 0o600))
 	return Config{
 		Now:       func() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) },
-		Policy:    &policy.Point{Engine: h.running, Journal: h.db, Uphold: h.uphold},
+		Policy:    &policy.Point{Engine: fitting{h.running, t}, Journal: h.db, Uphold: h.uphold},
 		Operators: pool,
 		People:    people,
 		Releases: &release.Releases{Proposals: h.db, Revisions: h.db, Trials: h.db, Record: h.db, Journal: h.db, Running: h.running,

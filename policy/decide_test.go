@@ -87,7 +87,7 @@ func TestOnlyAClearYesIsAYes(t *testing.T) {
 	}{
 		"deny":                 {deny, policy.QuarantineDevice, "too_late"},
 		"deny without reasons": {`{"verdict": "deny"}`, policy.QuarantineDevice, "denied"},
-		"hold of a management": {hold, policy.QuarantineDevice, "needs_approval"},
+		"hold of a management": {hold, policy.ApproveRequest, "needs_approval"}, // which would wait for itself
 		"hold of a read":       {hold, policy.ListDevices, "needs_approval"},
 		"undefined":            {`{"verdict": "allow"} if input.subject.id == "eve"`, policy.QuarantineDevice, "policy_error"},
 		"malformed":            {`{"allow": true}`, policy.QuarantineDevice, "policy_error"},

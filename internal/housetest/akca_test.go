@@ -22,6 +22,7 @@ import (
 	"github.com/hallmark-pki/hallmark/internal/estclient"
 	"github.com/hallmark-pki/hallmark/internal/housetest"
 	"github.com/hallmark-pki/hallmark/internal/swtpm"
+	"github.com/hallmark-pki/hallmark/policy"
 )
 
 // stepTPM is a TPM as smallstep's tools use it.
@@ -109,6 +110,7 @@ func TestStepGetsItsAttestationKeyCertified(t *testing.T) {
 		t.Errorf("the certificate is not listed:\n%s", listed)
 	}
 	enrolByCertifiedKey(t, h, device, ak)
+	everyInputFits(t, h, policy.CertifyAK, policy.AddAnchor)
 }
 
 func importTPM(t *testing.T, h *housetest.House, id, ek string) {

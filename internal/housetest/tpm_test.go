@@ -20,6 +20,7 @@ import (
 
 	"github.com/hallmark-pki/hallmark/internal/housetest"
 	"github.com/hallmark-pki/hallmark/internal/swtpm"
+	"github.com/hallmark-pki/hallmark/policy"
 )
 
 // factory is a server that trusts a maker of TPMs.
@@ -248,6 +249,7 @@ func TestTheAgentEnrolsWithATPM(t *testing.T) {
 		a.mustRenew()
 		f.vouched(a.id, "A")
 	})
+	everyInputFits(t, f.House, policy.IssueCertificate, policy.RenewCertificate, policy.AttestDevice, policy.ShowAttestation)
 }
 
 // So does a device that somebody else built.

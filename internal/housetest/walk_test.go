@@ -14,6 +14,7 @@ import (
 
 	"github.com/hallmark-pki/hallmark/internal/estclient"
 	"github.com/hallmark-pki/hallmark/internal/housetest"
+	"github.com/hallmark-pki/hallmark/policy"
 )
 
 // refused returns the server's refusal inside err and fails the test if it is something else.
@@ -62,6 +63,7 @@ func TestEnrolAndRenew(t *testing.T) {
 	if out := h.Hallmark("cert", "list", "--device", "gw-1"); !strings.Contains(out, first.Serial()) || !strings.Contains(out, second.Serial()) {
 		t.Errorf("cert list:\n%s", out)
 	}
+	everyInputFits(t, h, policy.IssueCertificate, policy.RenewCertificate, policy.CreateToken, policy.ListCertificates)
 	if err := h.Stop(); err != nil {
 		t.Errorf("SIGTERM: %v", err)
 	}
