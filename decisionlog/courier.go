@@ -163,9 +163,12 @@ func (c *courier) send(ctx context.Context, k *chunk, step *Step) (settled int64
 		refused := c.plan.Sink.post(ctx, packed, c.Now())
 		switch {
 		case refused == nil:
+			parts = parts[1:]
+			if accepted == 0 { // what it refused before it took anything, it may take by now
+				parts, left = append(singly(left), parts...), nil
+			}
 			accepted += len(part)
 			step.Sent += len(part)
-			parts = parts[1:]
 		case refused.verdict != unfit:
 			return c.settledBefore(k, part, accepted, left, refused)
 		case len(part) > 1:
@@ -186,6 +189,14 @@ func (c *courier) send(ctx context.Context, k *chunk, step *Step) (settled int64
 	}
 	c.stubborn = 0
 	return k.end, left, nil
+}
+
+func singly(letters []letter) [][]letter {
+	parts := make([][]letter, len(letters))
+	for i := range letters {
+		parts[i] = letters[i : i+1]
+	}
+	return parts
 }
 
 // settledBefore is how far a chunk came that the sink stopped taking at part. What
