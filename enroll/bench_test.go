@@ -109,7 +109,7 @@ func newEnroller(tb testing.TB, devices int) (*enroll.Enroller, string) {
 func permit(tb testing.TB, p *policy.Point, a policy.Action, id string) policy.Permit {
 	tb.Helper()
 	d, err := policy.Decide(context.Background(), p, policy.Request{
-		Subject: policy.Entity{Type: "user", ID: "admin"}, Action: a,
+		Subject: policy.Entity{Type: "user", ID: "admin", Properties: policy.Properties{"roles": []string{"admin"}}}, Action: a,
 		Resource: policy.Entity{Type: "device", ID: id}, At: time.Now(),
 	})
 	if err != nil {
