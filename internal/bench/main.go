@@ -46,7 +46,7 @@ func main() {
 	flag.IntVar(&o.Rate, "rate", 100, "enrolments per second of the open loop")
 	flag.DurationVar(&o.Open, "open", 4*time.Second, "length of one open-loop run")
 	flag.IntVar(&o.Certs, "certs", 20000, "certificates issued for the figures on memory, disk and start")
-	flag.StringVar(&o.Only, "only", "", "one of fresh, factory, kept, renew, open, attested, size")
+	flag.StringVar(&o.Only, "only", "", "one of fresh, factory, kept, renew, open, attested, decision, size")
 	flag.BoolVar(&o.NoVerify, "floor-noverify", false, "measure the floor that does not verify its own signature, too")
 	flag.BoolVar(&o.Pin, "pin", false, "pin the server to the first CPU and the load to the last")
 	flag.StringVar(&o.CPUProfile, "cpuprofile", "", "write a CPU profile of the product's first round to this `file`")

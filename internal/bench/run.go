@@ -57,7 +57,12 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err := b.maker.writePEM(b.makerFile()); err != nil {
 		return err
 	}
-	if b.Only != "size" {
+	if b.Only == "" || b.Only == "decision" {
+		if err := b.decisions(ctx); err != nil {
+			return err
+		}
+	}
+	if b.Only != "size" && b.Only != "decision" {
 		if err := b.compare(ctx); err != nil {
 			return err
 		}
