@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/s2"
 )
@@ -40,6 +42,7 @@ var errPacked = errors.New("store: unreadable packed value")
 type packer struct {
 	leaves       *s2.Dict
 	certificates *s2.Dict
+	scratch      sync.Pool // of *[]byte: what is written on the way, and not kept
 }
 
 func newPacker() (*packer, error) {
@@ -51,29 +54,42 @@ func newPacker() (*packer, error) {
 }
 
 func (p *packer) packLeaf(b []byte) []byte {
-	squeezed, ok := squeeze(b)
-	if !ok {
+	room := p.room()
+	defer p.scratch.Put(room)
+	squeezed, ok := squeeze((*room)[:0], b)
+	if *room = squeezed; !ok {
 		return append([]byte{packedRaw}, b...)
 	}
-	return pack(p.leaves, packedLeaf, squeezed, b)
+	return p.pack(p.leaves, packedLeaf, squeezed, b)
+}
+
+// room is some scratch, to be given back.
+func (p *packer) room() *[]byte {
+	if room, ok := p.scratch.Get().(*[]byte); ok {
+		return room
+	}
+	return new([]byte)
 }
 
 func (p *packer) packCertificate(b []byte) []byte {
-	return pack(p.certificates, packedCertificate, b, b)
+	return p.pack(p.certificates, packedCertificate, b, b)
 }
 
 // pack returns b packed, or plain where that is no longer. b is plain or what stands for it.
-func pack(d *s2.Dict, packing byte, b, plain []byte) []byte {
-	out := make([]byte, 1+s2.MaxEncodedLen(len(b)))
+func (p *packer) pack(d *s2.Dict, packing byte, b, plain []byte) []byte {
+	room := p.room()
+	defer p.scratch.Put(room)
+	*room = slices.Grow((*room)[:0], 1+s2.MaxEncodedLen(len(b)))
+	out := (*room)[:1+s2.MaxEncodedLen(len(b))]
 	out[0] = packing
 	return slack(out[:1+len(d.Encode(out[1:], b))], plain)
 }
 
-// slack returns out without its spare room, since it waits for its commit, or
-// plain where packing has made nothing shorter.
+// slack returns a copy of out without its spare room, since it waits for its
+// commit, or of plain where packing has made nothing shorter.
 func slack(out, plain []byte) []byte {
 	if len(out) > len(plain) {
-		out = append(append(out[:0], packedRaw), plain...)
+		return append(append(make([]byte, 0, 1+len(plain)), packedRaw), plain...)
 	}
 	return append(make([]byte, 0, len(out)), out...)
 }
@@ -136,14 +152,14 @@ const (
 	longestHex  = 2 * 255
 )
 
-// squeeze returns b squeezed; ok is false for what is not JSON text.
-func squeeze(b []byte) (squeezed []byte, ok bool) {
-	out := make([]byte, 0, len(b))
+// squeeze appends b squeezed to out; ok is false for what is not JSON text.
+func squeeze(out, b []byte) (squeezed []byte, ok bool) {
+	out = slices.Grow(out, len(b))
 	done := 0 // what of b is in out
 	for i := 0; i < len(b); {
 		kind := letters[b[i]]
 		if kind == controlLetter {
-			return nil, false
+			return out, false
 		}
 		i++
 		if kind != hexLetter {
