@@ -89,7 +89,6 @@ func (s *Source) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		s.status.Store(&at)
 		said = s.say(said, &at)
 		if s.Observe != nil {
 			s.Observe(observed(&at))
@@ -145,8 +144,14 @@ func (s *Source) pause(at *Status, took time.Duration) time.Duration {
 	return s.Least + rand.N(s.Most-s.Least+1)
 }
 
-// look asks the server once, and proposes what is new.
+// look asks the server once, proposes what is new, and keeps how that went.
 func (s *Source) look(ctx context.Context) Status {
+	at := s.looked(ctx)
+	s.status.Store(&at)
+	return at
+}
+
+func (s *Source) looked(ctx context.Context) Status {
 	at := s.Status()
 	at.Looked = s.Now().UTC().Truncate(time.Millisecond)
 	if base := s.Releases.Running.Digest(); base != s.base { // what a bundle means depends on what is in force
@@ -207,8 +212,8 @@ func (s *Source) take(ctx context.Context, packed []byte, at *Status) error {
 	return err
 }
 
-// looked is how many proposals are gone through for one that holds the same rules.
-const looked = 500
+// gone is how many proposals are gone through for one that holds the same rules.
+const gone = 500
 
 // maxOpen bounds the proposals of one source that wait for people: rules come in
 // as often as somebody writes them, and each costs a check.
@@ -217,7 +222,7 @@ const maxOpen = 16
 // known returns the proposal that speaks against proposing these rules: one that waits for
 // people, or on which they have had their say. One that other rules overtook before it was ever in force does not.
 func (s *Source) known(ctx context.Context, digest string) (*release.Proposal, error) {
-	found, err := s.Proposals.Proposals(ctx, release.ProposalFilter{Author: s.author(), Limit: looked})
+	found, err := s.Proposals.Proposals(ctx, release.ProposalFilter{Author: s.author(), Limit: gone})
 	if err != nil {
 		return nil, err
 	}
