@@ -14,7 +14,7 @@ import (
 
 func requestCommand() *cobra.Command {
 	c := new(connection)
-	return noun("request", "Enrolments that policy holds for a person", c,
+	return noun("request", "What policy holds for a person: enrolments, and what operators have asked for", c,
 		requestList(c), requestShow(c), requestSettle(c, "approve", "approved"), requestSettle(c, "deny", "denied"))
 }
 
@@ -32,15 +32,19 @@ func requestList(c *connection) *cobra.Command {
 			putText(q, "device", device)
 			return listing[enroll.Held]{
 				path:    "/api/v1/requests",
-				columns: []string{"ID", "DEVICE", "PROFILE", "STATE", "ASKED", "SINCE", "WHY"},
+				columns: []string{"ID", "WHO", "WHAT", "STATE", "ASKED", "SINCE", "WHY"},
 				row: func(h enroll.Held) []string {
-					return []string{h.ID, h.Device, h.Profile, string(h.State), strconv.Itoa(h.Attempts) + "×", when(h.Created), strings.Join(h.Reasons, ", ")}
+					who, what := h.Device, "certificate of profile "+h.Profile
+					if e := h.Errand; e != nil {
+						who, what = e.Operator, e.Action+" "+e.Object
+					}
+					return []string{h.ID, who, what, string(h.State), strconv.Itoa(h.Attempts) + "×", when(h.Created), strings.Join(h.Reasons, ", ")}
 				},
 				none: "No requests are held.",
 			}.print(ctx, s, q, page)
 		}),
 	}
-	list.Flags().StringVar(&state, "state", "", "pending, approved, denied or issued")
+	list.Flags().StringVar(&state, "state", "", "pending, approved, denied, issued or used")
 	list.Flags().StringVar(&device, "device", "", "only those of this device")
 	page.flags(list)
 	return list
@@ -62,8 +66,12 @@ func requestShow(c *connection) *cobra.Command {
 				return err
 			}
 			return s.print(raw, func() [][2]string {
+				e := h.Errand
+				if e == nil {
+					e = &enroll.Errand{}
+				}
 				return [][2]string{
-					{"id", h.ID}, {"device", h.Device}, {"profile", h.Profile}, {"state", string(h.State)},
+					{"id", h.ID}, {"operator", e.Operator}, {"action", e.Action}, {"of", e.Object}, {"parameters", string(e.Parameters)}, {"device", h.Device}, {"profile", h.Profile}, {"state", string(h.State)},
 					{"subject asked for", h.Subject}, {"key sha256", h.KeyHash}, {"held because", strings.Join(h.Reasons, ", ")},
 					{"attempts", strconv.Itoa(h.Attempts)}, {"since", when(h.Created)}, {"until", when(h.Expires)},
 					{"settled", when(h.Decided)}, {"by", h.By}, {"reason", h.Reason}, {"serial", h.Serial},
@@ -78,12 +86,12 @@ func requestSettle(c *connection, verb, outcome string) *cobra.Command {
 	var reason string
 	settle := &cobra.Command{
 		Use:     verb + " ID",
-		Short:   "Let a held request through when the device asks again",
+		Short:   "Let a held request through when it is asked again; an operator's own is for another one to approve",
 		Example: "  hallmark request approve 0687j8cvk5b0fmqlmpsb1m9o2k",
 		Args:    takes("ID"),
 	}
 	if verb == "deny" {
-		settle.Short = "Refuse a held request, with a reason that the device is told"
+		settle.Short = "Refuse a held request, with a reason that whoever asked is told"
 		settle.Example = `  hallmark request deny 0687j8cvk5b0fmqlmpsb1m9o2k --reason "not on the delivery note"`
 	}
 	settle.RunE = c.reasoned("request", "/api/v1/requests/", verb, outcome, &reason, verb == "deny")
