@@ -31,6 +31,14 @@ func created(path string, value any) answer {
 // done answers a deed that there is nothing to say about.
 func done() answer { return answer{status: http.StatusNoContent} }
 
+// set adds a header.
+func (a *answer) set(name, value string) {
+	if a.header == nil {
+		a.header = map[string]string{}
+	}
+	a.header[name] = value
+}
+
 // write sends the answer. What goes wrong from here on is the connection, except
 // for a stream, whose failure cuts the connection: the caller must not take
 // the part for the whole.

@@ -16,7 +16,7 @@ import (
 type code struct{ name, says string }
 
 // rooms are those whose failures this door tells.
-var rooms = []string{"console", "attest", "audit", "ca", "enroll", "fleet", "operators", "policy", "policy/rego", "policy/release", "store"}
+var rooms = []string{"console", "attest", "audit", "ca", "enroll", "fleet", "operators", "operators/oidc", "policy", "policy/rego", "policy/release", "store", "internal/once", "policy/source"}
 
 // kindNames are the kinds as the source names them.
 var kindNames = map[string]fault.Kind{

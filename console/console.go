@@ -28,6 +28,7 @@ import (
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/internal/limit"
+	"github.com/hallmark-pki/hallmark/internal/once"
 	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy"
 	"github.com/hallmark-pki/hallmark/policy/release"
@@ -52,6 +53,7 @@ type Config struct {
 	Log       *audit.Log
 	Record    Record
 	Backup    Backup
+	Attempts  once.Store // of calls with an Idempotency-Key
 
 	Limiter *limit.Limiter                  // counts refusals, together with other doors; nil: no limits
 	Now     func() time.Time                // nil means time.Now
@@ -86,9 +88,10 @@ type Record interface {
 // /api/v1/ and /log/.
 type Console struct {
 	Config
-	mux    *http.ServeMux
-	origin *http.CrossOriginProtection
-	backup sync.Mutex // one backup at a time
+	mux     *http.ServeMux
+	objects map[string]route // those that show one, by the pattern of the object
+	origin  *http.CrossOriginProtection
+	backup  sync.Mutex // one backup at a time
 
 	waiting chan struct{}   // one for each caller who waits for other rules
 	leaving context.Context // ends when nobody may wait any more
@@ -105,7 +108,7 @@ func New(config Config) (*Console, error) {
 		"Policy": config.Policy == nil, "Operators": config.Operators == nil, "People": config.People == nil, "Fleet": config.Fleet == nil,
 		"Tokens": config.Tokens == nil, "Anchors": config.Anchors == nil, "Requests": config.Requests == nil,
 		"Bonds": config.Bonds == nil, "Baselines": config.Baselines == nil, "Releases": config.Releases == nil, "Outlet": config.Outlet == nil,
-		"Authority": config.Authority == nil, "Log": config.Log == nil, "Record": config.Record == nil,
+		"Authority": config.Authority == nil, "Attempts": config.Attempts == nil, "Log": config.Log == nil, "Record": config.Record == nil,
 	} {
 		if missing {
 			return nil, errors.New("console: Config lacks " + name)
@@ -117,7 +120,7 @@ func New(config Config) (*Console, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	c := &Console{Config: config, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(),
+	c := &Console{Config: config, mux: http.NewServeMux(), objects: shownObjects(), origin: http.NewCrossOriginProtection(),
 		waiting: make(chan struct{}, maxWaiting), explaining: make(chan struct{}, 1)}
 	c.leaving, c.leave = context.WithCancel(context.Background())
 	for _, rt := range routes {
@@ -161,6 +164,7 @@ type call struct {
 	action    policy.Action
 	caller    operators.Caller
 	opening   *opening // what a call to open break-glass says; nil for all others
+	attempt   *attempt // of a call with an Idempotency-Key; nil for all others
 }
 
 // serve answers calls of one route.
@@ -176,6 +180,9 @@ func (c *Console) serve(rt route) http.HandlerFunc {
 			}
 			a, err = c.walk(w, call, rt)
 		}
+		if err == nil && a.value != nil && rt.tagged() {
+			a, err = a.tagged(r)
+		}
 		c.settle(w, r, string(rt.action), call.caller, a, err)
 	}
 }
@@ -190,6 +197,14 @@ func (c *Console) walk(w http.ResponseWriter, call *call, rt route) (answer, err
 	if err := rt.check(call.URL.RawQuery); err != nil {
 		return answer{}, err
 	}
+	if call.Header[once.Header] != nil && rt.repeatable() {
+		return c.once(w, call, rt)
+	}
+	return c.act(w, call, rt)
+}
+
+// act understands a call, has it decided, and does it.
+func (c *Console) act(w http.ResponseWriter, call *call, rt route) (answer, error) {
 	deed, err := rt.plan(c, call)
 	if err != nil {
 		return answer{}, err
@@ -204,7 +219,22 @@ func (c *Console) walk(w http.ResponseWriter, call *call, rt route) (answer, err
 	if rt.patience > 0 {
 		wait(w, rt.patience)
 	}
-	return deed.do(call.Context(), permit)
+	condition, err := c.unchanged(call, &rt)
+	if err != nil {
+		return answer{}, err
+	}
+	ctx, done, err := c.begin(call, rt.patience, permit)
+	if err != nil {
+		return answer{}, err
+	}
+	defer done()
+	if condition != nil {
+		if err := condition(ctx); err != nil {
+			return answer{}, err
+		}
+		ctx = once.OnlyIf(ctx, condition) // and again when it is this change's turn
+	}
+	return deed.do(ctx, permit)
 }
 
 // question is the call as policy sees it.

@@ -31,6 +31,8 @@ var exactStatuses = map[string]int{
 	codeMethod:    http.StatusMethodNotAllowed,
 	codeTooLarge:  http.StatusRequestEntityTooLarge,
 	codeMediaType: http.StatusUnsupportedMediaType,
+	codeChanged:   http.StatusPreconditionFailed,
+	codeKeyReused: http.StatusUnprocessableEntity,
 	codeTooMany:   http.StatusTooManyRequests,
 }
 
@@ -40,6 +42,8 @@ const (
 	codeTooLarge  = "body_too_large"
 	codeMediaType = "unsupported_media_type"
 	codeTooMany   = "rate_limited"
+	codeChanged   = "changed_since"
+	codeKeyReused = "idempotency_key_reused"
 )
 
 // Problem is the body of every answer that is not a success (RFC 9457).
@@ -95,13 +99,13 @@ func (c *Console) fail(w http.ResponseWriter, r *http.Request, p Problem, err er
 	e := fault.Of(err)
 	h := w.Header()
 	switch {
-	case e.Kind == fault.Busy || e.Kind == fault.Held:
+	case e.Kind == fault.Busy || e.Kind == fault.Held || e.After > 0:
 		seconds := max(1, int(math.Ceil(float64(e.After)/float64(time.Second))))
 		h.Set("Retry-After", strconv.Itoa(seconds))
 	case p.Status == http.StatusUnauthorized:
 		// RFC 9110, Section 15.5.2: a 401 carries a challenge. No scheme is registered
-		// for client certificates, so this only names what is missing.
-		h.Set("WWW-Authenticate", `ClientCertificate realm="operators"`)
+		// for client certificates, so this only names what is missing. A session is a bearer token (RFC 6750).
+		h.Set("WWW-Authenticate", `ClientCertificate realm="operators", Bearer realm="operators"`)
 	}
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Type", "application/problem+json")
@@ -110,14 +114,21 @@ func (c *Console) fail(w http.ResponseWriter, r *http.Request, p Problem, err er
 
 // writeJSON writes v with a Content-Length. The error is the caller's connection's.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
+	text, err := encode(v)
+	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
-	_, err := w.Write(body.Bytes())
+	_, err = w.Write(text)
 	return err
+}
+
+// encode is v as this API writes JSON.
+func encode(v any) ([]byte, error) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(v)
+	return text.Bytes(), err
 }

@@ -35,7 +35,7 @@ func (c *Console) fetchBundle(call *call) (deed, error) {
 				return answer{}, err
 			}
 			waited := false
-			if patience > 0 && matches(call.Header.Values("If-None-Match"), held.Digest) {
+			if patience > 0 && matches(call.Header.Values("If-None-Match"), etag(held.Digest)) {
 				if waited = c.linger(ctx, held.Digest, patience); waited {
 					held, err = c.Outlet.Fetch(ctx, p)
 				}
@@ -52,7 +52,7 @@ func (c *Console) fetchBundle(call *call) (deed, error) {
 			case patience > 0:
 				a.header["Content-Type"] = longPollType
 			}
-			if matches(call.Header.Values("If-None-Match"), held.Digest) {
+			if matches(call.Header.Values("If-None-Match"), etag(held.Digest)) {
 				delete(a.header, "Content-Disposition")
 				delete(a.header, "Content-Type")
 				a.status, a.raw = http.StatusNotModified, nil
@@ -97,16 +97,6 @@ func (c *Console) policyKey(call *call) (deed, error) {
 // etag is the entity tag of rules: their digest. Whatever else a bundle has, its signature
 // above all, may differ from replica to replica and changes nothing for who holds the rules.
 func etag(digest string) string { return `"` + digest + `"` }
-
-// matches evaluates If-None-Match (RFC 9110, Section 13.1.2) by weak comparison.
-func matches(headers []string, digest string) bool {
-	for _, tag := range strings.Split(strings.Join(headers, ","), ",") {
-		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == "*" || tag == etag(digest) {
-			return true
-		}
-	}
-	return false
-}
 
 // waitOf is how long the caller would wait for news: the preference "wait" of RFC 7240,
 // Section 4.3, in seconds. OPA writes it behind others as "modes=snapshot,delta;wait=30".

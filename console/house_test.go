@@ -176,6 +176,7 @@ func (h *house) config(issuing crypto.Signer) Config {
 		Log:       &audit.Log{Store: h.db, Signer: signer, Verifier: h.verifier},
 		Record:    h.db,
 		Backup:    Backup{Dir: h.dir, Files: []string{"keys", "policy", "missing"}, Database: "hallmark.db", Snapshot: h.db.Backup},
+		Attempts:  h.db,
 		Logger:    slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 	}
 }

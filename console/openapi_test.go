@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hallmark-pki/hallmark/internal/once"
 	"github.com/hallmark-pki/hallmark/internal/openapi"
 )
 
@@ -66,6 +67,7 @@ func (d *draft) document() object {
 			operation["security"] = []object{{}}
 		}
 		d.refusals(operation, rt)
+		d.conditions(operation, rt)
 		add(rt.method, rt.pattern, operation)
 	}
 	for i := range publicRoutes {
@@ -219,6 +221,29 @@ func (p *parameter) schema() object {
 	return object{"type": "string", "maxLength": maxName}
 }
 
+// conditions adds what goes with keys of calls and with tags of objects.
+func (d *draft) conditions(operation object, rt *route) {
+	parameters, _ := operation["parameters"].([]object)
+	header := func(name, says string, schema object) {
+		parameters = append(parameters, object{"name": name, "in": "header", "description": says, "schema": schema})
+	}
+	if rt.repeatable() {
+		header(once.Header, "names this change, so that it is done once however often it is sent; a random UUID is a good one. "+
+			"A repeat within 24 hours gets the same answer, with "+replayedHeader,
+			object{"type": "string", "minLength": once.MinKey, "maxLength": once.MaxKey + 2})
+		d.problems(operation, http.StatusUnprocessableEntity)
+		done := operation["responses"].(object)[strconv.Itoa(rt.gives.status)].(object)
+		done["headers"].(object)[replayedHeader] = object{"$ref": "#/components/headers/" + replayedHeader}
+	}
+	if _, there := shownObjects()[rt.object()]; there && rt.method != http.MethodGet {
+		header("If-Match", "do it only if the object still has this ETag; takes the right to show it", object{"type": "string"})
+		d.problems(operation, http.StatusPreconditionFailed)
+	}
+	if len(parameters) > 0 {
+		operation["parameters"] = parameters
+	}
+}
+
 // refusals adds what a route may answer when all is not well.
 func (d *draft) refusals(operation object, rt *route) {
 	d.problems(operation, 400, 401, 403, 429, 500, 503, 202)
@@ -266,8 +291,12 @@ func (d *draft) responses() object {
 		if !ofPolicy[status] {
 			narrow["code"] = object{"enum": slices.Sorted(maps.Keys(says))}
 		}
+		told := headersOf(headers...)
+		if status == http.StatusConflict {
+			told["Retry-After"] = object{"description": "seconds to wait, where waiting helps", "schema": object{"type": "integer", "minimum": 1}}
+		}
 		all[responseName(status)] = object{
-			"description": statusWords[status], "headers": headersOf(headers...), "x-hallmark-codes": says,
+			"description": statusWords[status], "headers": told, "x-hallmark-codes": says,
 			"content": object{"application/problem+json": object{"schema": object{
 				"allOf": []any{d.schemas.Of(reflect.TypeFor[Problem]()), object{"properties": narrow}}}}},
 		}
@@ -285,8 +314,10 @@ var statusWords = map[int]string{
 	403: "Policy does not permit it; or a foreign web page made the call. Codes beyond those listed are the rules' own.",
 	404: "There is no such thing.",
 	405: "The path does not take this method.",
-	409: "The thing is in a state that forbids it.",
+	409: "The thing is in a state that forbids it; or a call with the same Idempotency-Key is under way, or its answer was lost.",
+	412: "It is no longer what If-Match names.",
 	413: "The body is too large.",
+	422: "The Idempotency-Key was used for another call.",
 	415: "The body is of a type that this call does not take.",
 	429: "Too many refused calls; come back after Retry-After.",
 	500: "A failure of the server's; quote ref.",
@@ -298,14 +329,18 @@ var answerHeaders = object{
 	"X-Request-Id":        headerOf("finds the server's log lines"),
 	"Cache-Control":       headerOf("no-store where the answer is for this caller only"),
 	"Location":            headerOf("path of the new object"),
+	replayedHeader:        headerOf("true: this was answered before, and nothing is done again"),
 	"ETag":                headerOf("strong tag of this representation"),
 	"Content-Disposition": headerOf("a name to keep the file under"),
 	BackupDatabaseHeader:  headerOf("whether the archive holds the database: included, or not-included where PostgreSQL has it"),
+	"Set-Cookie":          headerOf("the cookie of a sign-in under way, or of a session"),
 	"Retry-After":         object{"description": "seconds to wait", "required": true, "schema": object{"type": "integer", "minimum": 1}},
 	"WWW-Authenticate":    object{"description": "what is missing", "required": true, "schema": object{"type": "string"}},
 }
 
-func headerOf(says string) object { return object{"description": says, "schema": object{"type": "string"}} }
+func headerOf(says string) object {
+	return object{"description": says, "schema": object{"type": "string"}}
+}
 
 func headersOf(names ...string) object {
 	headers := object{}
@@ -319,7 +354,7 @@ func headersOf(names ...string) object {
 var pathWords = map[string]string{
 	"tokens id": "the token's id", "requests id": "id of the decision that held it first", "devices id": "the device's id",
 	"baselines id": "the baseline's id", "anchors id": "SHA-256 of the certificate, lower-case hex", "certificates serial": "serial number, lower-case hex without separators",
-	"decisions id": "the decision's id", "audit name": "id of an entry, or serial of a certificate", "operators name": "the operator's name",
+	"decisions id": "the decision's id", "audit name": "id of an entry, or serial of a certificate", "operators name": "the operator's name", "sessions id": "the session's id",
 	"policy revision": "number of the revision", "policy id": "the proposal's id", "log path": "path of the tile; it has slashes in it",
 }
 

@@ -6,6 +6,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+
+	"github.com/hallmark-pki/hallmark/internal/once"
 )
 
 // writer carries transactions, one at a time, on a connection that it keeps,
@@ -23,8 +25,8 @@ func newWriter(db *DB) *writer {
 	return w
 }
 
-// do runs f in a transaction. The context is heeded while waiting for the
-// turn; what f makes of it is up to f.
+// do runs f in a transaction, unless the context has a condition that does not
+// hold any more. The context is heeded while waiting for the turn; what f makes of it is up to f.
 func (w *writer) do(ctx context.Context, f func(tx *session) error) error {
 	select {
 	case <-w.turn:
@@ -34,6 +36,9 @@ func (w *writer) do(ctx context.Context, f func(tx *session) error) error {
 		return errClosed
 	}
 	defer func() { w.turn <- struct{}{} }()
+	if err := once.Check(ctx); err != nil {
+		return err
+	}
 	return w.db.classify(w.transact(f))
 }
 
