@@ -97,7 +97,7 @@ type Console struct {
 	leaving context.Context // ends when nobody may wait any more
 	leave   context.CancelFunc
 
-	rehearsal sync.Mutex // one set of rules checked or replayed at a time
+	rehearsal sync.Mutex // one set of rules checked at a time
 
 	explaining chan struct{} // one decision explained at a time; others wait
 }

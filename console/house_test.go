@@ -109,6 +109,10 @@ func newHouseOn(t testing.TB, database store.Config) *house {
 	t.Cleanup(func() { h.db.Close() })
 	h.Console, err = New(h.config(issuing))
 	check(t, err)
+	working, stop := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- h.Releases.Run(working) }()
+	t.Cleanup(func() { stop(); <-ended })
 	adopted, err := h.People.Adopt(t.Context(), h.founded.Admin, operators.Role{Name: "admin"})
 	if check(t, err); !adopted {
 		t.Fatal("the register was not empty")
@@ -163,7 +167,7 @@ func (h *house) config(issuing crypto.Signer) Config {
 		Policy:    &policy.Point{Engine: fitting{h.running, t}, Journal: h.db, Uphold: h.uphold},
 		Operators: pool,
 		People:    people,
-		Releases: &release.Releases{Proposals: h.db, Revisions: h.db, Trials: h.db, Record: h.db, Journal: h.db, Running: h.running,
+		Releases: &release.Releases{Proposals: h.db, Revisions: h.db, Trials: h.db, Replays: h.db, Differences: h.db, Record: h.db, Journal: h.db, Running: h.running,
 			Language: release.Rego{}, Now: time.Now, Log: slog.New(slog.DiscardHandler), Operators: people.Subjects},
 		Outlet:    &release.Outlet{Running: h.running, Seal: policySeal(t)},
 		Fleet:     &fleet.Register{Store: h.db, Now: time.Now},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hallmark-pki/hallmark/operators"
 	"github.com/hallmark-pki/hallmark/policy/rego"
@@ -50,8 +51,23 @@ func (h *house) proposed(author, other *http.Client) release.Proposal {
 	}
 	var made release.Proposal
 	r.into(h.t, &made)
-	h.want(other, 200, "POST", proposals+"/"+made.ID+"/replay", "")
+	h.replayed(other, made.ID)
 	return made
+}
+
+// replayed has somebody replay a proposal, and waits until that is done.
+func (h *house) replayed(who *http.Client, proposal string) release.Rehearsal {
+	h.t.Helper()
+	var run release.Rehearsal
+	h.want(who, 201, "POST", proposals+"/"+proposal+"/replay", "").into(h.t, &run)
+	for run.State == release.Ongoing {
+		time.Sleep(10 * time.Millisecond)
+		h.want(who, 200, "GET", proposals+"/"+proposal+"/replay", "").into(h.t, &run)
+	}
+	if run.State != release.Finished {
+		h.t.Fatalf("the replay is %s: %s", run.State, run.Why)
+	}
+	return run
 }
 
 // TestThePolicysLife: one operator proposes, another approves, the decisions

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"time"
 
@@ -40,9 +41,9 @@ func (c *Console) proposePolicy(call *call) (deed, error) {
 	}, nil
 }
 
-// errRehearsing answers who would check or replay rules while that is going on:
+// errRehearsing answers who would have rules checked while others are:
 // it takes all the processors that there are, and devices want some of them.
-var errRehearsing = &fault.Error{Kind: fault.Busy, Code: "rehearsal_running", Says: "other rules are being checked or replayed", After: 5 * time.Second}
+var errRehearsing = &fault.Error{Kind: fault.Busy, Code: "rehearsal_running", Says: "other rules are being checked", After: 5 * time.Second}
 
 // reported is an error about rules, with what is wrong with them one by one.
 type reported struct {
@@ -120,12 +121,49 @@ func (c *Console) replayProposal(call *call) (deed, error) {
 		}
 		over = release.Period{Since: call.at.Add(-span), Until: call.at}
 	}
-	return call.uponProposal(policy.Properties{"last": body.Last}, func(ctx context.Context, p policy.Permit, id string) (release.Proposal, error) {
-		if !c.rehearsal.TryLock() {
-			return release.Proposal{}, errRehearsing
+	id, err := call.name("id")
+	return deed{
+		resource:   policy.Entity{Type: "policy", ID: id},
+		parameters: policy.Properties{"last": body.Last},
+		do: func(ctx context.Context, p policy.Permit) (answer, error) {
+			run, err := c.Releases.StartReplay(ctx, p, id, over)
+			return created("/api/v1/policy/proposals/"+id+"/replay", run), err
+		},
+	}, err
+}
+
+func (c *Console) showReplay(call *call) (deed, error) {
+	return call.about("policy", "id", func(ctx context.Context, p policy.Permit, id string) (answer, error) {
+		run, err := c.Releases.Rehearsal(ctx, p, id)
+		return ok(run), err
+	})
+}
+
+func (c *Console) cancelReplay(call *call) (deed, error) {
+	return call.about("policy", "id", func(ctx context.Context, p policy.Permit, id string) (answer, error) {
+		run, err := c.Releases.CancelReplay(ctx, p, id)
+		return ok(run), err
+	})
+}
+
+func (c *Console) listDifferences(call *call) (deed, error) {
+	page, err := call.page()
+	if err != nil {
+		return deed{}, err
+	}
+	filter := release.DifferenceFilter{Part: release.Part(call.query("of")), Class: release.Class(call.query("class")), Action: call.query("action"),
+		Code: call.query("code"), Resource: call.query("resource"), Limit: page.ask()}
+	if page.cursor != "" {
+		if filter.After, err = base64.RawURLEncoding.DecodeString(page.cursor); err != nil {
+			return deed{}, errCursor
 		}
-		defer c.rehearsal.Unlock()
-		return c.Releases.Replay(ctx, p, id, over, nil)
+	}
+	return call.about("policy", "id", func(ctx context.Context, p policy.Permit, id string) (answer, error) {
+		found, err := c.Releases.FindDifferences(ctx, p, id, filter)
+		if err != nil {
+			return answer{}, err
+		}
+		return listOf(page, found, func(d release.Listed) string { return base64.RawURLEncoding.EncodeToString(d.Place) }, same), nil
 	})
 }
 

@@ -82,7 +82,7 @@ func (h *house) samples() map[string]sample {
 		var made struct{ ID string }
 		h.send(author, "POST", proposals, bundleType, another).into(h.t, &made)
 		rules[name] = proposals + "/" + made.ID
-		h.want(ben, 200, "POST", rules[name]+"/replay", "")
+		h.replayed(ben, made.ID)
 	}
 	h.want(ben, 200, "POST", rules["activate"]+"/approve", "")
 	return map[string]sample{
@@ -95,7 +95,10 @@ func (h *house) samples() map[string]sample {
 		"GET /api/v1/policy/proposals":                   {proposals + "?state=open&author=ann", none, "", 200},
 		"GET /api/v1/policy/proposals/{id}":              {rules["look"], none, "", 200},
 		"GET /api/v1/policy/proposals/{id}/bundle":       {rules["look"] + "/bundle", none, "", 200},
-		"POST /api/v1/policy/proposals/{id}/replay":      {rules["look"] + "/replay", asJSON, `{"last":"1d"}`, 200},
+		"POST /api/v1/policy/proposals/{id}/replay":      {rules["look"] + "/replay", asJSON, `{"last":"1d"}`, 201},
+		"GET /api/v1/policy/proposals/{id}/replay":       {rules["look"] + "/replay", none, "", 200},
+		"DELETE /api/v1/policy/proposals/{id}/replay":    {rules["reject"] + "/replay", none, "", 200},
+		"GET /api/v1/policy/proposals/{id}/differences":  {rules["look"] + "/differences?of=fleet&class=allow_to_deny", none, "", 200},
 		"POST /api/v1/policy/proposals/{id}/approve":     {rules["approve"] + "/approve", asJSON, `{"note":"good"}`, 200},
 		"POST /api/v1/policy/proposals/{id}/reject":      {rules["reject"] + "/reject", asJSON, reason, 200},
 		"POST /api/v1/policy/proposals/{id}/withdraw":    {rules["withdraw"] + "/withdraw", asJSON, reason, 200},

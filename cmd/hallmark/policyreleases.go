@@ -22,7 +22,7 @@ const (
 
 // policyVerbs are what operators do with a change of the rules.
 func policyVerbs(c *connection) []*cobra.Command {
-	return []*cobra.Command{policyPropose(c), policyList(c), policyReplay(c), policyApprove(c),
+	return []*cobra.Command{policyPropose(c), policyList(c), policyReplay(c), policyDifferences(c), policyApprove(c),
 		policyEnd(c, "reject", "rejected", "End a proposal that is not in force", "  hallmark policy reject 06h0ksg103pjsk82 --reason 'refuses the whole of hall 3'"),
 		policyEnd(c, "withdraw", "withdrawn", "End a proposal of your own", "  hallmark policy withdraw 06h0ksg103pjsk82 --reason 'a typing error'"),
 		policyActivate(c), policyRollback(c), policyHistory(c), policyExplain(c)}
@@ -104,21 +104,6 @@ func policyList(c *connection) *cobra.Command {
 	list.Flags().StringVar(&author, "author", "", "only those of this operator")
 	page.flags(list)
 	return list
-}
-
-func policyReplay(c *connection) *cobra.Command {
-	var last span
-	replay := &cobra.Command{
-		Use:     "replay PROPOSAL",
-		Short:   "Ask the proposed rules what was decided, and what devices and operators would ask next",
-		Example: "  hallmark policy replay 06h0ksg103pjsk82 --last 7d",
-		Args:    takes("PROPOSAL"),
-		RunE: c.verb(func(ctx context.Context, s *session, args []string) error {
-			return s.proposal(ctx, "POST", proposalPath+url.PathEscape(args[0])+"/replay", nil, object(map[string]string{"last": last.text}))
-		}),
-	}
-	replay.Flags().Var(&last, "last", "how far back to ask again, such as 24h or 7d (default 7d)")
-	return replay
 }
 
 func policyApprove(c *connection) *cobra.Command {

@@ -35,13 +35,15 @@ func proposalFields(p *release.Proposal) [][2]string {
 	if p.Replay == nil {
 		return append(pairs, [2]string{"replay", "none yet: hallmark policy replay " + p.ID})
 	}
-	pairs = append(pairs, tallyFields("recorded", &p.Replay.Recorded)...)
-	pairs = append(pairs, tallyFields("next renewals", &p.Replay.Fleet)...)
+	pairs = append(pairs, [2]string{"replayed", fmt.Sprintf("%s by %s, back to %s, against %s", when(p.Replay.At), p.Replay.By, when(p.Replay.Since), p.Replay.Base)})
+	pairs = append(pairs, tallyFields("next renewals", "devices", &p.Replay.Fleet)...)
+	pairs = append(pairs, tallyFields("recorded", "decisions", &p.Replay.Recorded)...)
+	pairs = append(pairs, [2]string{"operators", fmt.Sprintf("%d of %d may do other things than before", len(p.Replay.Operators), p.Replay.People)})
 	for _, o := range p.Replay.Operators {
 		pairs = append(pairs, [2]string{"operator " + o.Operator, changesText(o)})
 	}
 	if p.Trial != nil {
-		pairs = append(pairs, tallyFields("trial", p.Trial)...)
+		pairs = append(pairs, tallyFields("trial", "decisions", p.Trial)...)
 	}
 	return pairs
 }
@@ -70,27 +72,56 @@ func changesText(o release.OperatorDiff) string {
 	return strings.Join(parts, "; ")
 }
 
-// mostDifferences is how many differences a table shows; JSON has those that the server keeps.
-const mostDifferences = 20
+// Bounds of what a table shows of differences; hallmark policy differences lists all.
+const (
+	mostGroups  = 10
+	mostDevices = 20 // of a group
+)
 
-// tallyFields says what a comparison came to: numbers first, and then the gravest differences.
-func tallyFields(what string, t *release.Tally) [][2]string {
-	text := fmt.Sprintf("%d asked, %d refused (before: %d)", t.Asked, t.Refused, t.WasRefused)
-	for _, class := range release.Classes() {
-		if n := t.Total(class); n > 0 {
-			text += fmt.Sprintf(", %s %d", class, n)
-		}
+// tallyFields says what a comparison came to: in a sentence, and then each kind of difference with those that it is about.
+func tallyFields(name, what string, t *release.Tally) [][2]string {
+	if t.Asked == 0 {
+		return [][2]string{{name, "no " + what}}
 	}
-	pairs := [][2]string{{what, text}}
-	for i, d := range t.Differences {
-		if i == mostDifferences {
-			pairs = append(pairs, [2]string{"  …", fmt.Sprintf("%d more, with -o json", len(t.Differences)-i)})
+	pairs := [][2]string{{name, fmt.Sprintf("%s of %s %s would be refused (before: %s)", thousands(t.Refused), thousands(t.Asked), what, thousands(t.WasRefused))}}
+	for i, g := range t.Groups {
+		if i == mostGroups {
+			pairs = append(pairs, [2]string{"  …", fmt.Sprintf("%d more kinds of differences", len(t.Groups)-i)})
 			break
 		}
-		pairs = append(pairs, [2]string{"  " + string(d.Class), fmt.Sprintf("%s %s %s: %s → %s (%d)", d.Action, d.Subject, d.Resource,
-			outcomeText(&d.Was), outcomeText(&d.Is), d.Count)})
+		text := fmt.Sprintf("%s × %s", thousands(g.Count), g.Action)
+		if g.Was != "" || g.Is != "" {
+			text += ": " + strings.TrimSpace(g.Was+" → "+g.Is)
+		}
+		if g.Detail != "" {
+			text += ": " + g.Detail
+		}
+		pairs = append(pairs, [2]string{"  " + string(g.Class), text}, [2]string{"", concernedText(t, &g)})
 	}
 	return pairs
+}
+
+// concernedText names what a group of differences is about.
+func concernedText(t *release.Tally, g *release.Group) string {
+	var names []string
+	listed := 0
+	for _, d := range t.Differences {
+		if d.Class != g.Class || d.Action != g.Action || d.Was.Code != g.Was || d.Is.Code != g.Is {
+			continue
+		}
+		listed += d.Count
+		if len(names) < mostDevices && d.Resource != "" {
+			names = append(names, d.Resource)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	text := strings.Join(names, ", ")
+	if listed < g.Count || len(names) == mostDevices {
+		text += ", … (hallmark policy differences lists them all)"
+	}
+	return text
 }
 
 func outcomeText(o *release.Outcome) string {

@@ -70,6 +70,12 @@ func (p *probe) policyDeeds(reason string) {
 	p.deed(p.admin, "POST "+proposals+"/{id}/withdraw", reason)
 	proposal("3h")
 	p.deed(approver, "POST "+proposals+"/{id}/replay", "")
+	for state := "running"; state == "running"; { // it goes on by itself
+		var run struct{ State string }
+		p.admin.calls("GET", proposals+"/"+p.things[proposals+"/"]+"/replay", "").wants(200).into(&run)
+		state = run.State
+	}
+	p.deed(approver, "DELETE "+proposals+"/{id}/replay", "")
 	p.deed(approver, "POST "+proposals+"/{id}/approve", "")
 	p.deed(security, "POST "+proposals+"/{id}/activate", reason)
 	var force struct{ Digest string }

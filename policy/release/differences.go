@@ -47,10 +47,13 @@ type Listed struct {
 func (d *Difference) place(part Part) []byte {
 	p := []byte{byte(slices.Index(Parts(), part)), byte(d.Class.grade())}
 	for _, text := range []string{d.Action, d.Is.Code, d.Resource} {
-		p = append(append(p, text...), 0)
+		p = append(append(p, text[:min(len(text), 40)]...), 0)
 	}
-	k := sha256.Sum256([]byte(d.Subject + "\x00" + d.Was.Code))
-	return append(p, k[:8]...)
+	h := sha256.New()
+	for _, text := range []string{d.Action, d.Is.Code, d.Resource, d.Subject, d.Was.Code} {
+		h.Write(append([]byte(text), 0))
+	}
+	return append(p, h.Sum(nil)[:8]...)
 }
 
 // sink takes the differences of several counters to the store, some hundred at a time.

@@ -84,20 +84,26 @@ func (r *Releases) StartReplay(ctx context.Context, p policy.Permit, id string, 
 	}
 }
 
-// CancelReplay ends the replay of a proposal, and leaves the proposal as it was.
-// The permit is to replay it. One that goes on no more is a Conflict with the code replay_over.
+// CancelReplay ends the replay of a proposal if it goes on, and leaves the
+// proposal as it was. One that has ended is returned as it is. The permit is to replay it.
 func (r *Releases) CancelReplay(ctx context.Context, p policy.Permit, id string) (Rehearsal, error) {
 	if err := p.Covers(policy.ReplayPolicy, id); err != nil {
 		return Rehearsal{}, err
 	}
 	run, err := r.lastReplay(ctx, id)
 	if err != nil {
-		return Rehearsal{}, err
+		return run, err
 	}
-	run.State, run.Why, run.Changed = Cancelled, p.Actor()+" has cancelled it", r.now()
+	ongoing := run.State == Ongoing
+	if ongoing {
+		run.State, run.Why, run.Changed = Cancelled, p.Actor()+" has cancelled it", r.now()
+	}
 	event, err := p.Redeem(policy.ReplayPolicy, id, policy.Properties{"replay": run.describe()})
-	if err != nil {
+	switch {
+	case err != nil:
 		return Rehearsal{}, err
+	case !ongoing: // asked and permitted all the same
+		return run, r.Journal.Append(ctx, event)
 	}
 	return run, r.Replays.EndReplay(ctx, run, nil, event)
 }
