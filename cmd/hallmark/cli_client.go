@@ -148,7 +148,7 @@ func (s *session) call(ctx context.Context, method, path string, q url.Values, c
 		request.Header.Set("Content-Type", c.kind)
 	}
 	request.Header.Set("User-Agent", "hallmark/"+version)
-	response, err := s.http.Do(request)
+	response, err := s.send(request)
 	if err != nil {
 		return nil, s.explain(err)
 	}
