@@ -356,7 +356,7 @@ func FuzzBundleFiles(f *testing.F) {
 	f.Add("data.json", `{"a":{"a":1}}`, "patch.json", `{"data":[]}`, signaturesOf(f, signer.bundle(f, map[string]string{"data.json": `{"a":{"a":1}}`})))
 	trust := trusting("release", mustKey(f))
 	f.Fuzz(func(t *testing.T, one, first, two, second, signatures string) {
-		if strings.ContainsRune(one+two, 0) || len(one)+len(two) > 1<<10 || one == two {
+		if strings.ContainsRune(one+two, 0) || strings.HasSuffix(one, "/") || strings.HasSuffix(two, "/") || len(one)+len(two) > 1<<10 || one == two {
 			return // no name that a tar can hold
 		}
 		packed := rawTar(t, map[string]string{one: first, two: second, signaturesFile: signatures})
