@@ -87,13 +87,16 @@ func (c *Console) barred(call *call, action policy.Action, cause error) error {
 	}, refusal)
 }
 
-// attend cuts a long transfer short when its caller is barred meanwhile. The
-// function that it returns ends that.
+// attend cuts a long transfer short when its caller is barred meanwhile, and
+// ends the work that is done for them. The function that it returns ends that.
 func (c *Console) attend(w http.ResponseWriter, call *call) (done func()) {
 	ctx, cancel := context.WithCancel(call.Context())
+	work, stop := context.WithCancel(ctx)
+	call.Request = call.WithContext(work)
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		for c.People.Barred(ctx, call.caller) { // again each second: the transfer may have been given its time only now
+			stop()
 			control, past := http.NewResponseController(w), time.Unix(1, 0)
 			_ = control.SetReadDeadline(past) // a connection that cannot be told ends with the transfer
 			_ = control.SetWriteDeadline(past)

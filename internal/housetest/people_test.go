@@ -142,6 +142,11 @@ func (p *person) tries(method, target, kind, body string) (*reply, error) {
 	if kind != "" {
 		request.Header.Set("Content-Type", kind)
 	}
+	return p.does(request)
+}
+
+// does makes a call, and reads its answer whole.
+func (p *person) does(request *http.Request) (*reply, error) {
 	answer, err := p.client.Do(request)
 	if err != nil {
 		return nil, err
@@ -151,7 +156,7 @@ func (p *person) tries(method, target, kind, body string) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reply{t: p.t, what: p.name + ": " + method + " " + target, status: answer.StatusCode, requestID: answer.Header.Get("X-Request-Id"),
+	r := &reply{t: p.t, what: p.name + ": " + request.Method + " " + request.URL.RequestURI(), status: answer.StatusCode, requestID: answer.Header.Get("X-Request-Id"),
 		protocol: answer.Proto, body: text}
 	if answer.Header.Get("Content-Type") == "application/problem+json" {
 		err = json.Unmarshal(text, &r.problem)
