@@ -24,6 +24,7 @@ import (
 	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/ca"
+	"github.com/hallmark-pki/hallmark/decisionlog"
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
@@ -52,6 +53,7 @@ type Config struct {
 	Authority *ca.Authority
 	Log       *audit.Log
 	Record    Record
+	Events    func() *decisionlog.Scribe // writes decisions as the decision log tells of them
 	Backup    Backup
 	Attempts  once.Store // of calls with an Idempotency-Key
 
@@ -108,7 +110,7 @@ func New(config Config) (*Console, error) {
 		"Policy": config.Policy == nil, "Operators": config.Operators == nil, "People": config.People == nil, "Fleet": config.Fleet == nil,
 		"Tokens": config.Tokens == nil, "Anchors": config.Anchors == nil, "Requests": config.Requests == nil,
 		"Bonds": config.Bonds == nil, "Baselines": config.Baselines == nil, "Releases": config.Releases == nil, "Outlet": config.Outlet == nil,
-		"Authority": config.Authority == nil, "Attempts": config.Attempts == nil, "Log": config.Log == nil, "Record": config.Record == nil,
+		"Authority": config.Authority == nil, "Attempts": config.Attempts == nil, "Log": config.Log == nil, "Record": config.Record == nil, "Events": config.Events == nil,
 	} {
 		if missing {
 			return nil, errors.New("console: Config lacks " + name)

@@ -60,11 +60,15 @@ func (c *Console) listDecisions(call *call) (deed, error) {
 	if err != nil {
 		return deed{}, err
 	}
-	q := audit.Query{
+	return c.listRecord(call, page, call.decisions(page), "decision", func(e audit.Entry) (any, error) { return showDecision(e, false) })
+}
+
+// decisions are those that the call's filters select.
+func (call *call) decisions(page page) audit.Query {
+	return audit.Query{
 		Action: call.query("action"), Actor: call.query("actor"), Object: call.query("device"),
 		Outcome: verdicts[call.query("verdict")], Decided: true, Limit: page.ask(),
 	}
-	return c.listRecord(call, page, q, "decision", func(e audit.Entry) (any, error) { return showDecision(e, false) })
 }
 
 func (c *Console) showDecision(call *call) (deed, error) {

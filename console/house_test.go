@@ -31,6 +31,7 @@ import (
 	"github.com/hallmark-pki/hallmark/attest/tpm"
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/ca"
+	"github.com/hallmark-pki/hallmark/decisionlog"
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
@@ -163,6 +164,7 @@ func (h *house) config(issuing crypto.Signer) Config {
 	check(t, os.MkdirAll(filepath.Join(h.dir, "keys"), 0o700))
 	check(t, os.WriteFile(filepath.Join(h.dir, "keys", "issuing.key"), []byte("secret"), 0o600))
 	return Config{
+		Events:    func() *decisionlog.Scribe { return h.scribe() },
 		Now:       func() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) },
 		Policy:    &policy.Point{Engine: fitting{h.running, t}, Journal: h.db, Uphold: h.uphold},
 		Operators: pool,

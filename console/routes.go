@@ -7,6 +7,7 @@ import (
 
 	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/audit"
+	"github.com/hallmark-pki/hallmark/decisionlog"
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
@@ -109,6 +110,13 @@ var routes = []route{
 		lists[shownDecision]("List decisions, newest first.", word("action", "decisions on this action"), word("actor", "decisions on what this one asked"),
 			word("device", "decisions about this device"), oneOf("verdict", "decisions that went this way", policy.Allow.String(), policy.Hold.String(), policy.Deny.String()),
 			when("since", "decisions from then on"), when("until", "decisions before then"))},
+	{"GET", "/api/v1/decisions/events", policy.ReadRecord, (*Console).listEvents, 0, nil,
+		lists[decisionlog.Event]("List decisions, newest first, as OPA's decision log tells of them: masked, and without those that rules keep out of it.",
+			word("action", "decisions on this action"), word("actor", "decisions on what this one asked"),
+			word("device", "decisions about this device"), oneOf("verdict", "decisions that went this way", policy.Allow.String(), policy.Hold.String(), policy.Deny.String()),
+			when("since", "decisions from then on"), when("until", "decisions before then"))},
+	{"GET", "/api/v1/decisions/{id}/event", policy.ShowDecision, (*Console).showEvent, 0, nil,
+		shows[decisionlog.Event]("Show one decision as OPA's decision log tells of it: masked.")},
 	{"GET", "/api/v1/decisions/{id}", policy.ShowDecision, (*Console).showDecision, 0, nil,
 		shows[shownDecision]("Show one decision with its input, the digest of the policy, and the reasons.")},
 	{"GET", "/api/v1/decisions/{id}/explanation", policy.ExplainPolicy, (*Console).explainDecision, 0, nil,

@@ -211,7 +211,7 @@ func (h *house) openDoors(context.Context) error {
 		Policy: h.policy, Operators: pool, People: h.people,
 		Fleet: register, Tokens: tokens, Anchors: anchors, Requests: waiting,
 		Bonds: &attest.Bonds{Store: h.db, Now: time.Now}, Baselines: baselines, Releases: h.releases, Outlet: h.outlet,
-		Authority: h.authority, Log: h.auditLog, Record: h.db, Attempts: h.db, Backup: h.backup(), Logger: h.log,
+		Authority: h.authority, Log: h.auditLog, Record: h.db, Events: func() *decisionlog.Scribe { return h.forwarder.Plan().Scribe }, Attempts: h.db, Backup: h.backup(), Logger: h.log,
 		Limiter: limiter, Observe: h.metrics.called,
 	})
 	return err

@@ -102,7 +102,8 @@ var plan = map[string]room{
 	"console": {level: 5, imports: map[string]string{
 		"attest":    "operators manage baselines and lift bonds",
 		"operators": "knows its callers by the register, and they manage it", "operators/oidc": "sends them to the provider and back",
-		"enroll": "operators manage tokens, anchors and held requests", "ca": "operators look at certificates",
+		"decisionlog": "shows decisions as sinks get them",
+		"enroll":      "operators manage tokens, anchors and held requests", "ca": "operators look at certificates",
 		"fleet": "operators manage devices", "policy": "asks for every Permit", "policy/release": "operators lead the life of the policy",
 		"audit": "serves the record", "internal/fault": "translates errors at the door", "internal/limit": refusals,
 		"internal/once": "a change that is asked for twice is done once"},
