@@ -12,7 +12,7 @@ import (
 	"github.com/hallmark-pki/hallmark/policy/rego"
 )
 
-// recipe is one recipe of the policy guide: files to add, data to merge.
+// recipe is one task of the policy guide: files to add, data to merge.
 type recipe struct {
 	files map[string]string
 	data  []string
@@ -25,7 +25,7 @@ func recipes(t *testing.T) map[string]recipe {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(guide), "\n## Recipes\n")
+	_, section, _ := strings.Cut(string(guide), "\n## Ten tasks\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	block := regexp.MustCompile("(?s)```(rego|json)\n(.*?)```")
 	found := map[string]recipe{}
@@ -72,7 +72,14 @@ func (r recipe) apply(t *testing.T) string {
 		if data.Settings == nil {
 			data.Settings = map[string]any{}
 		}
-		maps.Copy(data.Settings, added.Settings)
+		for name, value := range added.Settings { // roles come beside those that are there
+			was, merges := data.Settings[name].(map[string]any)
+			if is, ok := value.(map[string]any); ok && merges {
+				maps.Copy(was, is)
+				continue
+			}
+			data.Settings[name] = value
+		}
 	}
 	if text, err = json.Marshal(data); err != nil {
 		t.Fatal(err)
@@ -83,10 +90,10 @@ func (r recipe) apply(t *testing.T) string {
 	return dir
 }
 
-func TestRecipesOfTheGuideWork(t *testing.T) {
+func TestTasksOfTheGuideWork(t *testing.T) {
 	all := recipes(t)
-	if len(all) < 5 {
-		t.Fatalf("the guide has %d recipes", len(all))
+	if len(all) != 10 {
+		t.Fatalf("the guide has %d tasks", len(all))
 	}
 	for title, r := range all {
 		t.Run(title, func(t *testing.T) {
