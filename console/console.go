@@ -31,6 +31,7 @@ import (
 	"github.com/hallmark-pki/hallmark/internal/limit"
 	"github.com/hallmark-pki/hallmark/internal/once"
 	"github.com/hallmark-pki/hallmark/operators"
+	"github.com/hallmark-pki/hallmark/operators/oidc"
 	"github.com/hallmark-pki/hallmark/policy"
 	"github.com/hallmark-pki/hallmark/policy/release"
 )
@@ -51,6 +52,8 @@ type Config struct {
 	Releases  *release.Releases
 	Outlet    *release.Outlet
 	Authority *ca.Authority
+	Provider  *oidc.Provider // where operators sign in; nil: nowhere
+	Shelf     Shelf
 	Log       *audit.Log
 	Record    Record
 	Events    func() *decisionlog.Scribe // writes decisions as the decision log tells of them
@@ -110,7 +113,7 @@ func New(config Config) (*Console, error) {
 		"Policy": config.Policy == nil, "Operators": config.Operators == nil, "People": config.People == nil, "Fleet": config.Fleet == nil,
 		"Tokens": config.Tokens == nil, "Anchors": config.Anchors == nil, "Requests": config.Requests == nil,
 		"Bonds": config.Bonds == nil, "Baselines": config.Baselines == nil, "Releases": config.Releases == nil, "Outlet": config.Outlet == nil,
-		"Authority": config.Authority == nil, "Attempts": config.Attempts == nil, "Log": config.Log == nil, "Record": config.Record == nil, "Events": config.Events == nil,
+		"Authority": config.Authority == nil, "Attempts": config.Attempts == nil, "Log": config.Log == nil, "Shelf": config.Shelf == nil, "Record": config.Record == nil, "Events": config.Events == nil,
 	} {
 		if missing {
 			return nil, errors.New("console: Config lacks " + name)
@@ -166,6 +169,7 @@ type call struct {
 	action    policy.Action
 	caller    operators.Caller
 	opening   *opening // what a call to open break-glass says; nil for all others
+	signIn             // what it has to do with a session
 	attempt   *attempt // of a call with an Idempotency-Key; nil for all others
 }
 
@@ -192,8 +196,8 @@ func (c *Console) serve(rt route) http.HandlerFunc {
 // walk is the rest of a call's life, once its caller is known: understand, decide, do.
 func (c *Console) walk(w http.ResponseWriter, call *call, rt route) (answer, error) {
 	// A browser that holds the operator's certificate sends it along with requests
-	// that a foreign page makes.
-	if err := c.origin.Check(call.Request); err != nil {
+	// that a foreign page makes. What stands in a header no page sends unasked.
+	if err := c.origin.Check(call.Request); err != nil && !call.bearer {
 		return answer{}, fault.Wrap(fault.Denied, "cross_origin", "requests from other sites are refused", err)
 	}
 	if err := rt.check(call.URL.RawQuery); err != nil {

@@ -179,6 +179,7 @@ func (h *house) config(issuing crypto.Signer) Config {
 		Bonds:     &attest.Bonds{Store: h.db, Now: time.Now},
 		Baselines: &attest.Baselines{Store: h.db, Bonds: h.db, Evidence: h.db, Now: time.Now, Replay: tpm.ReplayLog, Device: h.specimen},
 		Authority: authority,
+		Shelf:     h.db,
 		Log:       &audit.Log{Store: h.db, Signer: signer, Verifier: h.verifier},
 		Record:    h.db,
 		Backup:    Backup{Dir: h.dir, Files: []string{"keys", "policy", "missing"}, Database: "hallmark.db", Snapshot: h.db.Backup},

@@ -11,7 +11,7 @@ import (
 )
 
 // checkpoint answers with the log's newest signed word on its size and root.
-func (c *Console) checkpoint(r *http.Request) (answer, error) {
+func (c *Console) checkpoint(r *call) (answer, error) {
 	signed, err := c.Log.Checkpoint(r.Context())
 	return answer{status: http.StatusOK, raw: signed, header: map[string]string{
 		"Content-Type": audit.CheckpointType, "Cache-Control": audit.CheckpointCaching,
@@ -20,8 +20,8 @@ func (c *Console) checkpoint(r *http.Request) (answer, error) {
 
 // hashTile answers with hashes, which tell nothing about what was hashed:
 // every leaf carries a random id.
-func (c *Console) hashTile(r *http.Request) (answer, error) {
-	tile, err := tilePath(r)
+func (c *Console) hashTile(r *call) (answer, error) {
+	tile, err := tilePath(r.Request)
 	if err == nil && tile.Bundle() { // these have a route of their own, with a caller
 		err = fault.New(fault.NotFound, "no_such_tile", "the tree does not hold this tile")
 	}

@@ -17,7 +17,7 @@ var description []byte
 var descriptionTag = sync.OnceValue(func() string { return tagOf(description) })
 
 // document answers with the description, to anybody: it tells what every server of this version tells.
-func (c *Console) document(r *http.Request) (answer, error) {
+func (c *Console) document(r *call) (answer, error) {
 	return answer{status: http.StatusOK, raw: description, header: map[string]string{
-		"Content-Type": jsonType, "Cache-Control": "no-cache", "ETag": descriptionTag()}}.tagged(r)
+		"Content-Type": jsonType, "Cache-Control": "no-cache", "ETag": descriptionTag()}}.tagged(r.Request)
 }

@@ -10,8 +10,8 @@ import (
 
 // meet authenticates the caller of a route, unless they have been refused too
 // often. A stranger answers for the address, too; operators answer for their
-// certificate alone, so that nobody who shares an address with them, or with the
-// proxy before them, can lock them out.
+// certificate or session alone, so that nobody who shares an address with them, or with
+// the proxy before them, can lock them out.
 func (c *Console) meet(call *call, rt route) (err error) {
 	source, identity := accountable(call.Request)
 	if err := c.throttle(source, identity); err != nil { // before any signature of a chain is checked
@@ -19,7 +19,7 @@ func (c *Console) meet(call *call, rt route) (err error) {
 	}
 	prove := rt.proof
 	if prove == nil {
-		prove = (*Console).byCertificate
+		prove = (*Console).byCredential
 	}
 	call.caller, err = prove(c, call)
 	switch {
@@ -75,7 +75,7 @@ func (c *Console) charge(r *http.Request, caller operators.Caller, status int) {
 	}
 }
 
-// accountable is what answers for a call: the certificate, or the address of who brought none.
+// accountable is what answers for a call: the certificate or session, or the address of who brought none.
 func accountable(r *http.Request) (source, identity string) {
 	if identity = identityOf(r); identity == "" {
 		source = callerIP(r)
@@ -83,9 +83,12 @@ func accountable(r *http.Request) (source, identity string) {
 	return source, identity
 }
 
-// identityOf is the caller's certificate as the limits know it; empty without one.
+// identityOf is the caller's certificate, or else session, as the limits know it; empty without either.
 func identityOf(r *http.Request) string {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		if token, _ := sessionToken(r); operators.IsToken(token) {
+			return limit.Session(token)
+		}
 		return ""
 	}
 	return limit.Certificate(r.TLS.PeerCertificates[0].Raw)

@@ -12,6 +12,7 @@ import (
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/operators"
+	"github.com/hallmark-pki/hallmark/operators/oidc"
 	"github.com/hallmark-pki/hallmark/policy"
 	"github.com/hallmark-pki/hallmark/policy/release"
 )
@@ -24,7 +25,7 @@ type route struct {
 	plan            func(*Console, *call) (deed, error)
 	patience        time.Duration // how long a permitted transfer may take; 0 keeps the server's limits
 
-	// proof says who calls; nil: the operator's certificate does.
+	// proof says who calls; nil: the operator's certificate or session does.
 	proof func(*Console, *call) (operators.Caller, error)
 
 	shape
@@ -155,6 +156,19 @@ var routes = []route{
 	{"POST", "/api/v1/operators/{name}/revoke", policy.RevokeOperator, (*Console).revokeOperator, 0, nil,
 		does("Revoke one certificate of an operator, or all.", wants[revocation]())},
 
+	{"PUT", "/api/v1/operators/{name}/oidc", policy.AssignOperator, (*Console).bindOperator, 0, nil,
+		does("Say by what the identity provider knows an operator, or by nothing. Their sessions end.", wants[newBinding]())},
+
+	{"GET", "/api/v1/session", policy.ShowSession, (*Console).showSession, 0, nil, shows[whoIs]("Show who one is to this server: operator, roles, and how one has proven it.")},
+	{"GET", "/api/v1/sessions", policy.ListSessions, (*Console).listSessions, 0, nil,
+		lists[shownSession]("List who is signed in, newest first.", word("operator", "sessions of this operator, * for all; one's own if it is not said"))},
+	{"DELETE", "/api/v1/sessions/{id}", policy.EndSession, (*Console).endSession, 0, nil, does("Sign a session out, everywhere and at once.", body{})},
+	{"POST", "/api/v1/logout", policy.EndSession, (*Console).logout, 0, nil, does("End the session that this call bears.", body{})},
+	{"POST", "/api/v1/login/token", policy.CreateSession, (*Console).createSession, 0, (*Console).byCode,
+		makes[issuedSession]("Fetch the session of a command line with the code that the browser has brought.", wants[loginCode]())},
+	{"POST", "/api/v1/login/device/token", policy.CreateSession, (*Console).createDeviceSession, 0, (*Console).byDevice,
+		makes[issuedSession]("Fetch the session of a command line whose code was typed elsewhere; authorization_pending until that is done.", wants[deviceHandle]())},
+
 	{"GET", "/api/v1/policy", policy.ShowPolicy, (*Console).showPolicy, 0, nil, shows[release.Force]("Show which rules are in force here.")},
 	{"GET", "/api/v1/policy/bundle", policy.FetchPolicy, (*Console).fetchBundle, longestWait + writing, nil,
 		sends("The rules in force, as an OPA bundle (tar.gz) that this server has signed, for gateways.", bundleType, "Content-Disposition", "ETag").orAs(longPollType).hearing(
@@ -210,33 +224,37 @@ var routes = []route{
 // publicRoute is a path that anybody may read: it tells nothing of what the server holds.
 type publicRoute struct {
 	method, pattern string
-	answer          func(*Console, *http.Request) (answer, error)
+	answer          func(*Console, *call) (answer, error)
 	shape
 }
 
 // publicRoutes are the parts of the audit log that prove its consistency and
-// reveal none of its entries (C2SP tlog-tiles), and the description of the API.
+// reveal none of its entries (C2SP tlog-tiles), the way in for who has no certificate, and the description of the API.
 var publicRoutes = []publicRoute{
 	{"GET", "/log/checkpoint", (*Console).checkpoint, sends("The log's newest signed checkpoint.", audit.CheckpointType)},
 	{"GET", "/log/tile/{path...}", (*Console).hashTile, sends("A tile of hashes (C2SP tlog-tiles).", audit.TileType)},
+	{"GET", "/api/v1/login", (*Console).login, loginShape},
+	{"GET", "/api/v1/login/callback", (*Console).loginEnds, callbackShape},
+	{"POST", "/api/v1/login/device", (*Console).deviceLogin, changes[oidc.Device]("Begin a sign-in by a code that is typed in a browser elsewhere (RFC 8628).", body{})},
 	{"GET", "/api/v1/openapi.json", (*Console).document, sends("This document.", jsonType, "ETag")},
 }
 
 // open answers where nobody has to say who they are.
-func (c *Console) open(action string, do func(*Console, *http.Request) (answer, error)) http.HandlerFunc {
+func (c *Console) open(action string, do func(*Console, *call) (answer, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		call := &call{Request: r, body: w, at: c.Now(), requestID: w.Header().Get(requestIDHeader)}
 		var a answer
 		err := c.throttle(callerIP(r), "")
 		if err == nil {
-			a, err = do(c, r)
+			a, err = do(c, call)
 		}
-		c.settle(w, r, action, operators.Caller{}, a, err)
+		c.settle(w, r, action, call.caller, a, err)
 	}
 }
 
 // none answers a call that no route is for.
 func (c *Console) none(w http.ResponseWriter, r *http.Request, err error) {
-	c.open(None, func(*Console, *http.Request) (answer, error) { return answer{}, err })(w, r)
+	c.open(None, func(*Console, *call) (answer, error) { return answer{}, err })(w, r)
 }
 
 var errNoSuchPath = fault.New(fault.NotFound, "no_such_path", "there is nothing at this path")

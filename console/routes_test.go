@@ -32,7 +32,8 @@ func TestEveryRouteTakesARight(t *testing.T) {
 			t.Errorf("%s changes something (%s)", key, rt.action)
 		}
 	}
-	want := map[string]bool{"GET /log/checkpoint": true, "GET /log/tile/{path...}": true, "GET /api/v1/openapi.json": true}
+	want := map[string]bool{"GET /log/checkpoint": true, "GET /log/tile/{path...}": true, "GET /api/v1/openapi.json": true,
+		"GET /api/v1/login": true, "GET /api/v1/login/callback": true, "POST /api/v1/login/device": true}
 	for _, rt := range publicRoutes {
 		if !want[rt.method+" "+rt.pattern] {
 			t.Errorf("%s %s is open to everybody", rt.method, rt.pattern)
@@ -150,6 +151,13 @@ func (h *house) samples() map[string]sample {
 		"POST /api/v1/operators/{name}/certify":  {"/api/v1/operators/kim/certify", asJSON, jsonOf(request{csrOf(h.t, newKey(h.t))}), 200},
 		"POST /api/v1/operators/{name}/renew":    {"/api/v1/operators/admin/renew", asJSON, jsonOf(request{csrOf(h.t, newKey(h.t))}), 200},
 		"POST /api/v1/operators/{name}/revoke":   {"/api/v1/operators/kim/revoke", asJSON, `{"all":true,"reason":"lost"}`, 204},
+		"PUT /api/v1/operators/{name}/oidc":      {"/api/v1/operators/lin/oidc", asJSON, `{"oidc_subject":"4711"}`, 409}, // there is no provider
+		"GET /api/v1/session":                    {"/api/v1/session", none, "", 200},
+		"GET /api/v1/sessions":                   {"/api/v1/sessions?operator=lin", none, "", 200},
+		"DELETE /api/v1/sessions/{id}":           {"/api/v1/sessions/none", none, "", 404},
+		"POST /api/v1/logout":                    {"/api/v1/logout", none, "", 409}, // a certificate is no session
+		"POST /api/v1/login/token":               {"/api/v1/login/token", asJSON, `{"code":"guess","verifier":"guess"}`, 401},
+		"POST /api/v1/login/device/token":        {"/api/v1/login/device/token", asJSON, `{"handle":"guess"}`, 409},
 		"POST /api/v1/breakglass":                {"/api/v1/breakglass", asJSON, jsonOf(newSeal{csrOf(h.t, newKey(h.t))}), 201},
 		"POST /api/v1/breakglass/open":           {"/api/v1/breakglass/open", asJSON, jsonOf(opening{CSR: csrOf(h.t, newKey(h.t)), Reason: "because"}), 401}, // halves of nothing
 		"POST /api/v1/backup":                    {"/api/v1/backup", none, "", 200},

@@ -23,6 +23,7 @@ import (
 	"github.com/hallmark-pki/hallmark/enroll/est"
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/operators"
+	"github.com/hallmark-pki/hallmark/operators/oidc"
 	"github.com/hallmark-pki/hallmark/policy"
 	"github.com/hallmark-pki/hallmark/policy/rego"
 	"github.com/hallmark-pki/hallmark/policy/release"
@@ -50,6 +51,7 @@ type house struct {
 	forwarder *decisionlog.Forwarder
 	recall    *release.Memory
 	people    *operators.Register
+	provider  *oidc.Provider // where operators sign in; nil: nowhere
 	issuer    *ca.Local
 	authority *ca.Authority
 	trust     *tpm.Trust
@@ -78,7 +80,7 @@ func build(ctx context.Context, o options) (_ *house, err error) {
 		}
 	}()
 	for _, open := range []func(context.Context) error{
-		h.openStore, h.openPolicyKeys, h.openPolicy, h.openLog, h.openDecisionLog, h.openAuthority, h.openOperators, h.openTrust, h.openDoors, h.openServerCertificate,
+		h.openStore, h.openPolicyKeys, h.openPolicy, h.openLog, h.openDecisionLog, h.openAuthority, h.openOperators, h.openProvider, h.openTrust, h.openDoors, h.openServerCertificate,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err
@@ -211,6 +213,7 @@ func (h *house) openDoors(context.Context) error {
 		Policy: h.policy, Operators: pool, People: h.people,
 		Fleet: register, Tokens: tokens, Anchors: anchors, Requests: waiting,
 		Bonds: &attest.Bonds{Store: h.db, Now: time.Now}, Baselines: baselines, Releases: h.releases, Outlet: h.outlet,
+		Provider: h.provider, Shelf: h.db,
 		Authority: h.authority, Log: h.auditLog, Record: h.db, Events: func() *decisionlog.Scribe { return h.forwarder.Plan().Scribe }, Attempts: h.db, Backup: h.backup(), Logger: h.log,
 		Limiter: limiter, Observe: h.metrics.called,
 	})
@@ -258,6 +261,7 @@ func (h *house) reload(ctx context.Context) {
 	if err := h.openServerCertificate(ctx); err != nil {
 		h.log.Error("server certificate not reloaded", "error", err)
 	}
+	h.reloadProvider()
 }
 
 // certificates reads PEM files below the data directory, one certificate each.

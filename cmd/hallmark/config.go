@@ -86,7 +86,8 @@ type BundleSource struct {
 
 // OperatorsConfig says how people are known.
 type OperatorsConfig struct {
-	CertificateLifetime Duration `yaml:"certificate_lifetime"` // of operators' certificates. Default 24h
+	CertificateLifetime Duration   `yaml:"certificate_lifetime"` // of operators' certificates. Default 24h
+	OIDC                OIDCConfig `yaml:"oidc"`                 // where they sign in
 }
 
 // LogConfig shapes the server's own log, on standard error.
@@ -230,6 +231,7 @@ func (c *Config) fill() {
 	if c.Operators.CertificateLifetime == 0 {
 		c.Operators.CertificateLifetime = Duration(operators.DefaultLife)
 	}
+	c.Operators.OIDC.fill()
 	if c.Limits.Connections == 0 {
 		c.Limits.Connections = 4096
 	}
@@ -270,6 +272,9 @@ func (c *Config) check() error {
 		return err
 	}
 	if err := c.DecisionLog.check(); err != nil {
+		return err
+	}
+	if err := c.Operators.OIDC.check(); err != nil {
 		return err
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {

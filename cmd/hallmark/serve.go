@@ -214,6 +214,9 @@ func (h *house) background(ctx context.Context) error {
 	work.Go(func() error { return h.releases.Run(ctx) })
 	work.Go(func() error { return h.puller.run(ctx) })
 	work.Go(func() error { return h.renewServer(ctx) })
+	if h.provider != nil {
+		work.Go(func() error { return h.provider.Run(ctx) })
+	}
 	work.Go(func() error { return h.reloads(ctx) })
 	return work.Wait()
 }

@@ -51,7 +51,7 @@ func New(c Config) *Limiter {
 }
 
 // Allow reports whether the caller may try, and if not, how long to wait. The
-// source is an IP address, the identity comes from Certificate or User; what is
+// source is an IP address, the identity comes from Certificate, Session or User; what is
 // empty is not looked at.
 func (l *Limiter) Allow(source, identity string) (wait time.Duration, ok bool) {
 	if l == nil {
@@ -120,6 +120,13 @@ func sourceKey(source string) string {
 func Certificate(der []byte) string {
 	sum := sha256.Sum256(der)
 	return "certificate " + string(sum[:])
+}
+
+// Session is the identity of who bears a session's token. Nobody else can use it
+// up, so it counts from any source.
+func Session(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return "session " + string(sum[:])
 }
 
 // User is the identity behind a user name, of any length. Anybody can say a
