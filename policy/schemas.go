@@ -53,9 +53,12 @@ func Schema(a Action) json.RawMessage {
 	case "certificate", "token", "request", "baseline":
 		thing = union(s.Belonging, s.Things[kind])
 	}
-	text := object{"type": "string"}
+	text, subject := object{"type": "string"}, one(who)
+	if a == ProposePolicy { // bundle servers do, too
+		subject, by = object{"enum": []string{"user", "service"}}, union(by, members{"signed": json.RawMessage(`"flag"`)})
+	}
 	document := closed(object{
-		"subject":  closed(object{"type": one(who), "id": text, "properties": s.schema(by)}),
+		"subject":  closed(object{"type": subject, "id": text, "properties": s.schema(by)}),
 		"action":   closed(object{"name": one(string(a)), "properties": s.schema(asked)}),
 		"resource": closed(object{"type": one(kind), "id": text, "properties": s.schema(thing)}),
 		"context":  s.schema(union(s.Around, around)),
