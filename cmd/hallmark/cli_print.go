@@ -30,8 +30,20 @@ type pages struct {
 
 // print fetches the list, one page or all, and prints it.
 func (l listing[T]) print(ctx context.Context, s *session, q url.Values, p paging) error {
+	list, err := fetch(ctx, s, l.path, q, p)
+	if err != nil {
+		return err
+	}
+	if s.json {
+		return printJSON(s.out, list)
+	}
+	return l.table(s, list)
+}
+
+// fetch returns one page of a list, or all of it.
+func fetch(ctx context.Context, s *session, path string, q url.Values, p paging) (pages, error) {
 	if p.limit < 1 || p.limit > 1000 {
-		return usageError{fmt.Errorf("--limit is 1 to 1000, not %d", p.limit)}
+		return pages{}, usageError{fmt.Errorf("--limit is 1 to 1000, not %d", p.limit)}
 	}
 	if p.all && p.limit == defaultLimit {
 		p.limit = 1000 // fewer calls: each is a decision, and on record
@@ -41,19 +53,22 @@ func (l listing[T]) print(ctx context.Context, s *session, q url.Values, p pagin
 	for cursor := p.cursor; ; {
 		putText(q, "cursor", cursor)
 		var page pages
-		if err := s.do(ctx, "GET", l.path, q, nil, &page); err != nil {
-			return err
+		if err := s.do(ctx, "GET", path, q, nil, &page); err != nil {
+			return pages{}, err
 		}
 		list.Items, list.Next = append(list.Items, page.Items...), page.Next
 		if !p.all || page.Next == nil {
-			break
+			return list, nil
 		}
 		cursor = *page.Next
 	}
-	if s.json {
-		return printJSON(s.out, list)
+}
+
+// more says how to get at the rest of a list.
+func (p *pages) more(s *session) {
+	if p.Next != nil {
+		fmt.Fprintf(s.err, "There are more: --all, or --cursor %s\n", escape(*p.Next))
 	}
-	return l.table(s, list)
 }
 
 func (l listing[T]) table(s *session, list pages) error {
@@ -73,9 +88,7 @@ func (l listing[T]) table(s *session, list pages) error {
 	if err := out.Flush(); err != nil {
 		return err
 	}
-	if list.Next != nil {
-		fmt.Fprintf(s.err, "There are more: --all, or --cursor %s\n", escape(*list.Next))
-	}
+	list.more(s)
 	return nil
 }
 

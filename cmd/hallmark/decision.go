@@ -40,14 +40,15 @@ type decision struct {
 }
 
 func decisionList(c *connection) *cobra.Command {
-	var device, actor, verdict, action string
+	var device, actor, verdict, action, format string
 	var since, until moment
 	var page paging
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "List decisions, newest first",
 		Example: `  hallmark decision list --verdict deny --since 24h
-  hallmark decision list --device gw-0001 --action certificate.issue -o json --all`,
+  hallmark decision list --device gw-0001 --action certificate.issue -o json --all
+  hallmark decision list --since 1h --all --format opa > events.ndjson`,
 		Args: takes(),
 		RunE: c.verb(func(ctx context.Context, s *session, _ []string) error {
 			q := url.Values{}
@@ -57,6 +58,11 @@ func decisionList(c *connection) *cobra.Command {
 			putText(q, "action", action)
 			since.put(q, "since")
 			until.put(q, "until")
+			if opa, err := asOPA(format); err != nil {
+				return err
+			} else if opa {
+				return printEvents(ctx, s, q, page)
+			}
 			return listing[decision]{
 				path:    "/api/v1/decisions",
 				columns: []string{"ID", "TIME", "ACTION", "ASKED BY", "ABOUT", "VERDICT", "WHY"},
@@ -72,6 +78,7 @@ func decisionList(c *connection) *cobra.Command {
 	f.StringVar(&actor, "actor", "", "only asked by this device or operator")
 	f.StringVar(&verdict, "verdict", "", "allow, hold or deny")
 	f.StringVar(&action, "action", "", "only about this action, such as certificate.issue")
+	f.StringVar(&format, "format", "", "opa: as a sink of the decision log gets them, one event on a line")
 	f.Var(&since, "since", "from then on: so long ago (24h, 7d), a date or a time")
 	f.Var(&until, "until", "before then")
 	page.flags(list)
@@ -87,17 +94,27 @@ func reasonCodes(reasons []policy.Reason) string {
 }
 
 func decisionShow(c *connection) *cobra.Command {
-	return &cobra.Command{
-		Use:     "show ID",
-		Short:   "Show a decision: what was asked, of which policy, and the answer",
-		Example: "  hallmark decision show 0687j8cvk5b0fmqlmpsb1m9o2k",
-		Args:    takes("ID"),
+	var format string
+	show := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show a decision: what was asked, of which policy, and the answer",
+		Example: `  hallmark decision show 0687j8cvk5b0fmqlmpsb1m9o2k
+  hallmark decision show 0687j8cvk5b0fmqlmpsb1m9o2k --format opa`,
+		Args: takes("ID"),
 		RunE: c.verb(func(ctx context.Context, s *session, args []string) error {
-			var raw json.RawMessage
-			if err := s.do(ctx, "GET", "/api/v1/decisions/"+url.PathEscape(args[0]), nil, nil, &raw); err != nil {
+			opa, err := asOPA(format)
+			if err != nil {
 				return err
 			}
-			if s.json {
+			path := "/api/v1/decisions/" + url.PathEscape(args[0])
+			if opa {
+				path += "/event"
+			}
+			var raw json.RawMessage
+			if err := s.do(ctx, "GET", path, nil, nil, &raw); err != nil {
+				return err
+			}
+			if s.json || opa {
 				return printJSON(s.out, raw)
 			}
 			var d decision
@@ -107,6 +124,31 @@ func decisionShow(c *connection) *cobra.Command {
 			return d.print(s)
 		}),
 	}
+	show.Flags().StringVar(&format, "format", "", "opa: as a sink of the decision log gets it")
+	return show
+}
+
+// asOPA reads --format.
+func asOPA(format string) (bool, error) {
+	if format != "" && format != "opa" {
+		return false, usageError{fmt.Errorf("--format is opa, or nothing for our own form; not %q", format)}
+	}
+	return format == "opa", nil
+}
+
+// printEvents prints decisions as OPA's decision log has them, one on a line.
+func printEvents(ctx context.Context, s *session, q url.Values, p paging) error {
+	list, err := fetch(ctx, s, "/api/v1/decisions/events", q, p)
+	if err != nil {
+		return err
+	}
+	for _, event := range list.Items {
+		if _, err := fmt.Fprintf(s.out, "%s\n", event); err != nil {
+			return err
+		}
+	}
+	list.more(s)
+	return nil
 }
 
 func (d *decision) print(s *session) error {
