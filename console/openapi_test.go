@@ -80,6 +80,8 @@ func (d *draft) document() object {
 		}
 		add(rt.method, rt.pattern, operation)
 	}
+	responses := d.responses() // describes Problem, too
+	illustrate(d.schemas.Named)
 	return object{
 		"openapi":           "3.1.1",
 		"jsonSchemaDialect": "https://spec.openapis.org/oas/3.1/dialect/base",
@@ -87,15 +89,20 @@ func (d *draft) document() object {
 			"license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"}},
 		"servers": []object{{"url": "https://localhost:8443", "description": "wherever the server listens"}},
 		// RFC 8705 is not meant: the certificate is the whole credential.
-		"security": []object{{"operatorCertificate": []string{}}},
+		"security": []object{{"operatorCertificate": []string{}}, {"session": []string{}}, {"bearer": []string{}}}, // one of them
 		"tags":     tagsOf(paths),
 		"paths":    paths,
 		"components": object{
 			"schemas":   d.schemas.Named,
-			"responses": d.responses(),
+			"responses": responses,
 			"headers":   answerHeaders,
-			"securitySchemes": object{"operatorCertificate": object{"type": "mutualTLS",
-				"description": "A certificate of the operators' authority that stands in the register of operators, unrevoked."}},
+			"securitySchemes": object{
+				"operatorCertificate": object{"type": "mutualTLS",
+					"description": "A certificate of the operators' authority that stands in the register of operators, unrevoked."},
+				"session": object{"type": "apiKey", "in": "cookie", "name": sessionCookieName,
+					"description": "The session of a browser that has signed in at the identity provider."},
+				"bearer": object{"type": "http", "scheme": "bearer", "description": "The session of a program that has signed in there."},
+			},
 		},
 	}
 }

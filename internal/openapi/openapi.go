@@ -46,7 +46,7 @@ func (s *Schemas) Of(t reflect.Type) Schema {
 	case t == moment:
 		return Schema{"type": "string", "format": "date-time"}
 	case t == raw, t.Kind() == reflect.Interface:
-		return Schema{}
+		return Schema{"type": []string{"object", "array", "string", "number", "boolean", "null"}} // anything
 	case t.Kind() == reflect.Pointer:
 		return nullable(s.Of(t.Elem()))
 	case t.Implements(textual), t.Implements(marshals) && marshalsToText(t):
