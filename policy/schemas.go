@@ -77,6 +77,8 @@ func resourceOf(a Action) string {
 	switch {
 	case a == IssueCertificate, a == RenewCertificate, noun == "attestation":
 		return "device"
+	case a == ExplainPolicy:
+		return "decision"
 	case noun == "audit":
 		return "record"
 	}
