@@ -50,7 +50,7 @@ func Schema(a Action) json.RawMessage {
 	switch kind {
 	case "device":
 		thing = s.Device
-	case "certificate", "token", "request", "baseline":
+	case "certificate", "token", "request", "baseline", "decision":
 		thing = union(s.Belonging, s.Things[kind])
 	}
 	text, subject := object{"type": "string"}, one(who)
