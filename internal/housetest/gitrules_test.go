@@ -220,8 +220,9 @@ func startAgent(t *testing.T, h *House, keys, public, foreign string) *agent {
 		} `json:"key"`
 	}
 	must(t, json.Unmarshal([]byte(h.Hallmark("policy", "show", "--public-key", own, "-o", "json")), &shown))
-	wrong := runAgent(t, h, shown.Key.ID, foreign)
-	good := runAgent(t, h, shown.Key.ID, own)
+	h.Hallmark("operator", "add", "gw", "--role", "gateway", "--out", keys)
+	wrong := runAgent(t, h, keys, shown.Key.ID, foreign)
+	good := runAgent(t, h, keys, shown.Key.ID, own)
 	eventually(t, "the agent loads the rules", good.ready)
 	eventually(t, "the other agent refuses them", func() bool { return strings.Contains(wrong.log.String(), "failed to verify JWT signature") })
 	if wrong.ready() {
@@ -230,13 +231,13 @@ func startAgent(t *testing.T, h *House, keys, public, foreign string) *agent {
 	return good
 }
 
-func runAgent(t *testing.T, h *House, id, public string) *agent {
+func runAgent(t *testing.T, h *House, keys, id, public string) *agent {
 	t.Helper()
 	key, err := os.ReadFile(public)
 	must(t, err)
 	config, err := json.Marshal(map[string]any{
 		"services": map[string]any{"hallmark": map[string]any{"url": h.URL + "/api/v1/policy", "tls": map[string]any{"ca_cert": h.CAFile()},
-			"credentials": map[string]any{"client_tls": map[string]any{"cert": filepath.Join(h.Dir, "operators", "admin.crt"), "private_key": filepath.Join(h.Dir, "operators", "admin.key")}}}},
+			"credentials": map[string]any{"client_tls": map[string]any{"cert": filepath.Join(keys, "gw.crt"), "private_key": filepath.Join(keys, "gw.key")}}}},
 		"keys": map[string]any{id: map[string]any{"algorithm": "ES256", "key": string(key)}},
 		"bundles": map[string]any{"hallmark": map[string]any{"service": "hallmark", "resource": "bundle", "signing": map[string]any{"keyid": id},
 			"polling": map[string]any{"min_delay_seconds": 1, "max_delay_seconds": 2, "long_polling_timeout_seconds": 20}}},

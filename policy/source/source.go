@@ -230,9 +230,13 @@ func (s *Source) known(ctx context.Context, digest string) (*release.Proposal, e
 	for i := range found {
 		p := &found[i]
 		overtaken := p.State == release.Superseded
-		if p.State == release.Open || p.State == release.Approved {
-			overtaken = p.Base != s.base
-			if !overtaken {
+		if p.State == release.Open || p.State == release.Approved { // as stored: what time has made of it is not
+			switch {
+			case p.Base != s.base:
+				overtaken = true
+			case s.Now().After(p.Expires):
+				p.State = release.Expired
+			default:
 				open++
 			}
 		}

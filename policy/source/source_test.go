@@ -203,8 +203,8 @@ func TestBundleServersThatMisbehave(t *testing.T) {
 			w.Header().Set("Content-Length", "999999")
 			w.Write(good)
 		}, "broke off"},
-		"sent elsewhere": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 302) }, "sends us elsewhere"},
-		"in circles":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 302) }, "sends us elsewhere"},
+		"sent elsewhere": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) }, "sends us elsewhere"},
+		"in circles":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, "sends us elsewhere"},
 		"hung up":        {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "asking the bundle server"},
 		"a large header": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X", strings.Repeat("x", 1<<20))
