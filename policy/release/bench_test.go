@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/hallmark-pki/hallmark/policy"
 	"github.com/hallmark-pki/hallmark/policy/rego"
 	"github.com/hallmark-pki/hallmark/policy/release"
+	"github.com/hallmark-pki/hallmark/store"
 )
 
 // packOf is the default pack with something added to its rules.
@@ -29,26 +33,35 @@ func packOf(t testing.TB, more string) []byte {
 	return packed
 }
 
-// longRecord is a record of n decisions, made as they are read.
+// longRecord makes decisions as devices in the field ask for them.
 type longRecord struct {
-	n      int
 	at     time.Time
 	digest string
 }
 
-func (r longRecord) Entries(_ context.Context, q audit.Query) ([]audit.Entry, error) {
-	next := int64(r.n)
-	if q.Before > 0 {
-		next = q.Before - 1
+// write puts n of them into the database, as many at a time as make full transactions.
+func (r longRecord) write(b *testing.B, db *store.DB, n int) {
+	b.Helper()
+	var clients sync.WaitGroup
+	next := make(chan int, 256)
+	for range 256 {
+		clients.Go(func() {
+			for i := range next {
+				if err := db.Append(b.Context(), r.event(i)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
 	}
-	var page []audit.Entry
-	for ; next > 0 && len(page) < q.Limit; next-- {
-		page = append(page, audit.Entry{Position: next, Leaf: r.leaf(int(next))})
+	for i := 1; i <= n && !b.Failed(); i++ {
+		next <- i
 	}
-	return page, nil
+	close(next)
+	clients.Wait()
 }
 
-func (r longRecord) leaf(n int) []byte {
+func (r longRecord) event(n int) audit.Event {
 	q := policy.Request{Subject: policy.Entity{Type: "device", ID: fmt.Sprintf("gw-%d", n), Properties: policy.Properties{"auth": map[string]any{"method": "certificate", "serial": "5e5e5e5e5e5e5e5e"}}},
 		Action: policy.RenewCertificate,
 		Parameters: policy.Properties{"door": "est", "operation": "reenroll", "renewal": true, "server_keygen": false, "profile": "default", "lifetime_s": int64(604800),
@@ -57,17 +70,13 @@ func (r longRecord) leaf(n int) []byte {
 		Context: policy.Properties{"attestation": map[string]any{"verdict": "none", "assurance": "none", "reasons": []string{}},
 			"profile": map[string]any{"channel_binding": false, "evidence": "optional", "evidence_on_renew": false}},
 		At: r.at, Source: "192.0.2.7", RequestID: "q1"}
-	e := audit.Event{ID: audit.NewID(r.at), At: r.at, Action: string(q.Action), Actor: audit.Party{Type: "device", ID: q.Subject.ID}, Object: audit.Party{Type: "device", ID: q.Resource.ID},
+	return audit.Event{ID: audit.NewID(r.at), At: r.at, Action: string(q.Action), Actor: audit.Party{Type: "device", ID: q.Subject.ID}, Object: audit.Party{Type: "device", ID: q.Resource.ID},
 		Outcome: audit.Granted, Decision: audit.AppendCanonical(nil, map[string]any{"input": q.Document(), "policy": r.digest, "verdict": "allow"})}
-	leaf, err := e.Leaf()
-	if err != nil {
-		panic(err)
-	}
-	return leaf
 }
 
 // BenchmarkReplay replays one recorded decision of the default pack per
-// operation: -benchtime 1000000x is the record of a large fleet.
+// operation, out of an embedded database: -benchtime 1000000x is the record of a
+// large fleet. It prints how much memory the process had at most meanwhile.
 func BenchmarkReplay(b *testing.B) {
 	w := newWorld(b, packOf(b, ""))
 	w.point.Engine = yes{}
@@ -75,13 +84,29 @@ func BenchmarkReplay(b *testing.B) {
 	_, err := w.Propose(b.Context(), w.permit("ada", policy.ProposePolicy, id), release.Draft{ID: id,
 		Bundle: packOf(b, `deny contains {"code": "unlucky", "detail": "ends in 777"} if endswith(input.resource.id, "777")`)})
 	must(b, err)
-	w.Record = longRecord{n: b.N, at: w.clock().Add(-time.Hour), digest: w.Running.Digest()}
+	longRecord{at: w.clock().Add(-time.Hour), digest: w.Running.Digest()}.write(b, w.db, b.N)
+	runtime.GC()
+	var most uint64
+	used := cpu(b)
 	b.ResetTimer()
-	p, err := w.Replay(b.Context(), w.permit("ada", policy.ReplayPolicy, id), id, release.Period{}, nil)
+	p, err := w.Replay(b.Context(), w.permit("ada", policy.ReplayPolicy, id), id, release.Period{}, func(release.Progress) {
+		var now runtime.MemStats
+		runtime.ReadMemStats(&now)
+		most = max(most, now.HeapInuse)
+	})
 	must(b, err)
+	b.ReportMetric(float64(most)/(1<<20), "MiB-heap")
+	b.ReportMetric(float64(cpu(b)-used)/float64(b.N), "cpu-ns/op")
 	if p.Replay.Recorded.Asked != b.N || p.Replay.Recorded.Total(release.AllowToDeny) != b.N/1000+(b.N%1000)/777 {
 		b.Errorf("asked %d of %d, %d differ: %+v", p.Replay.Recorded.Asked, b.N, p.Replay.Recorded.Total(release.AllowToDeny), p.Replay.Recorded.Totals)
 	}
+}
+
+// cpu is how much processor time this process has used: what others do on the machine does not count.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // yes allows everything: a benchmark's operator needs no roles.

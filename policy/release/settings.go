@@ -2,6 +2,7 @@ package release
 
 import (
 	"encoding/json"
+	"math"
 	"time"
 )
 
@@ -47,18 +48,34 @@ func bandOf(settings map[string]any) band {
 	return b
 }
 
-// left reports whether the trial's rate has left the band that the rate of the rules in force gives.
+// left reports whether the trial's rate has left the band that the rate of the
+// rules in force gives, by more than chance would explain.
 func (b band) left(trial, active *rate, now time.Time) bool {
 	asked, refused := trial.over(recently, now)
 	if asked < b.least || refused < b.refused {
 		return false
 	}
-	share := float64(refused) / float64(asked)
-	usual := 0.0
-	if before, denied := active.over(longest, now); before > 0 {
+	share, usual := float64(refused)/float64(asked), 0.0
+	before, denied := active.over(longest, now)
+	if before > 0 {
 		usual = float64(denied) / float64(before)
 	}
-	return share > b.factor*usual || share > usual+b.points/100
+	if share <= b.factor*usual && share <= usual+b.points/100 {
+		return false
+	}
+	return before == 0 || deviates(asked, refused, before, denied)
+}
+
+// chance is how many standard deviations two shares have to be apart: what is
+// less happens by itself once in some hundred looks, and a trial is looked at every second.
+const chance = 3.5
+
+// deviates reports whether two shares differ by more than chance (the z-test of two proportions).
+func deviates(asked, refused, before, denied int64) bool {
+	n, m := float64(asked), float64(before)
+	pooled := float64(refused+denied) / (n + m)
+	spread := math.Sqrt(pooled * (1 - pooled) * (1/n + 1/m))
+	return spread == 0 || math.Abs(float64(refused)/n-float64(denied)/m) > chance*spread
 }
 
 func numberOf(v any) (float64, bool) {
