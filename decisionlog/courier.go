@@ -21,10 +21,10 @@ type courier struct {
 
 // Bounds of the sending.
 const (
-	beyond       = 20 * time.Second // that a shift lasts longer than a request
-	maxRefused   = 8                // events refused one by one, and none taken, after which it is the sink that is in trouble
-	maxStubborn  = 10               // times that this may be, before those events are left out
-	lastGoodbyes = 2 * time.Second  // to give the shift back at the end
+	beyond       = 5 * time.Second // that a shift lasts longer than a request
+	maxRefused   = 8               // events refused one by one, and none taken, after which it is the sink that is in trouble
+	maxStubborn  = 10              // times that this may be, before those events are left out
+	lastGoodbyes = 2 * time.Second // to give the shift back at the end
 )
 
 // step sends one chunk, if it is this process's turn. more says that there is more to send.

@@ -99,7 +99,11 @@ func (c *DecisionLogConfig) start() (decisionlog.Start, error) {
 
 // openDecisionLog makes the forwarder, which waits until there is a sink.
 func (h *house) openDecisionLog(context.Context) error {
-	h.forwarder = &decisionlog.Forwarder{Record: h.db, Shifts: h.db, Process: rand.Text(), Now: time.Now, Log: h.log, Observe: h.metrics.forwarding()}
+	process := "embedded" // it has the database to itself, and goes on at once after a crash
+	if h.config.Database.URL != "" {
+		process = rand.Text()
+	}
+	h.forwarder = &decisionlog.Forwarder{Record: h.db, Shifts: h.db, Process: process, Now: time.Now, Log: h.log, Observe: h.metrics.forwarding()}
 	h.recall = &release.Memory{Running: h.rules}
 	return h.planDecisionLog(&h.config.DecisionLog)
 }
