@@ -65,9 +65,24 @@ func codesOf(source *openapi.Source) map[int][]code {
 		slices.SortFunc(codes, func(a, b code) int { // of the same code the one that says most first
 			return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(len(b.says), len(a.says)), cmp.Compare(a.says, b.says))
 		})
-		found[status] = slices.CompactFunc(codes, func(a, b code) bool { return a.name == b.name })
+		found[status] = single(codes)
 	}
 	return found
+}
+
+// single leaves one of each code; one that is said in several ways says nothing.
+func single(sorted []code) []code {
+	var one []code
+	for _, c := range sorted {
+		last := len(one) - 1
+		switch {
+		case last < 0 || one[last].name != c.name:
+			one = append(one, c)
+		case one[last].says != c.says:
+			one[last].says = ""
+		}
+	}
+	return one
 }
 
 // anyState stands in a code for every state of the room's things.

@@ -36,7 +36,8 @@ var plan = map[string]room{
 	"internal/limit":    {level: 0}, // one count of refusals for all doors
 	"internal/archtest": {level: 0},
 	"internal/openapi":  {level: 0}, // describes Go types, when the document of the API is made
-	"internal/once":     {level: 0}, // makes a call that is sent twice be done once
+	"internal/once": {level: 0, imports: map[string]string{ // makes a call that is sent twice be done once
+		"internal/fault": faults}},
 	"internal/bench": {level: 3, imports: map[string]string{ // measures the built binary from outside, and the rules from inside
 		"internal/forge": "plays devices with TPMs under load",
 		"policy":         "names actions and verdicts", "policy/rego": "what a decision takes"}},
@@ -115,7 +116,7 @@ var plan = map[string]room{
 		"audit":       "implements its Store and Journal", "internal/fault": faults}},
 	"store/storetest": {level: 6, imports: map[string]string{
 		"policy/release": "facts to store",
-		"store":          "the suite is about it", "attest": "facts to store", "operators": "facts to store", "ca": "facts to store", "enroll": "facts to store", "fleet": "facts to store",
+		"store":          "the suite is about it", "internal/once": "facts to store", "attest": "facts to store", "operators": "facts to store", "ca": "facts to store", "enroll": "facts to store", "fleet": "facts to store",
 		"policy": "facts are canonical as policy writes them", "audit": "facts to store", "internal/fault": "tells errors apart"}},
 
 	"cmd/hallmark": {level: 7, imports: map[string]string{
