@@ -22,6 +22,7 @@ func operatorCommands() []*cobra.Command {
 	return []*cobra.Command{
 		tokenCommand(), requestCommand(), deviceCommand(), anchorCommand(), certCommand(),
 		attestationCommand(), policyCommand(), operatorCommand(), decisionCommand(), auditCommand(), backupCommand(), restoreCommand(),
+		loginCommand(), logoutCommand(), whoamiCommand(), sessionCommand(),
 	}
 }
 
@@ -32,6 +33,7 @@ type connection struct {
 	ca, cert, key string
 	output        string
 	nobody        bool // call without a credential
+	session       bool // call with a session and nothing else
 }
 
 // noun makes the command that the verbs of one noun hang under.

@@ -28,6 +28,10 @@ type session struct {
 	dir      string
 	json     bool
 	out, err io.Writer
+
+	anchors  string // what the server is trusted by, PEM
+	token    string // of a session; empty: a certificate is the credential, or there is none
+	operator string // whose session it is
 }
 
 // open reads the credential and gets ready to call.
@@ -41,28 +45,42 @@ func (c *connection) open(out, errOut io.Writer) (*session, error) {
 	}
 	base := strings.TrimSuffix(c.server, "/")
 	if base == "" {
-		if _, err := os.Stat(c.dir); errors.Is(err, fs.ErrNotExist) {
+		_, err := os.Stat(c.dir)
+		last := lastLogin()
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && last != nil && !c.nobody:
+			base = last.Server
+		case errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("there is no data directory %s: start a server with \"hallmark serve\", "+
 				"name its directory with --data, or reach one with --server, --ca, --cert and --key", c.dir)
-		}
-		if base, err = serverURL(c.dir); err != nil {
-			return nil, err
+		default:
+			if base, err = serverURL(c.dir); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if u, err := url.Parse(base); err != nil || u.Scheme != "https" || u.Host == "" {
 		return nil, usageError{fmt.Errorf("--server is a URL such as https://ca.example.com:8443, not %q", base)}
 	}
-	config, err := c.tls()
+	login, err := c.credentialed(base)
+	if err != nil {
+		return nil, err
+	}
+	config, anchors, err := c.tls(login)
 	if err != nil {
 		return nil, err
 	}
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, ForceAttemptHTTP2: true,
 		TLSHandshakeTimeout: 15 * time.Second, ResponseHeaderTimeout: 10 * time.Minute}
-	return &session{base: base, http: &http.Client{Transport: transport}, dir: c.dir, json: asJSON, out: out, err: errOut}, nil
+	s := &session{base: base, http: &http.Client{Transport: transport}, dir: c.dir, json: asJSON, out: out, err: errOut, anchors: anchors}
+	if login != nil {
+		s.token, s.operator = login.Token, login.Operator
+	}
+	return s, nil
 }
 
-// tls reads whom to trust and who we are.
-func (c *connection) tls() (*tls.Config, error) {
+// tls reads whom to trust, and who we are unless there is a session.
+func (c *connection) tls(login *keptLogin) (*tls.Config, string, error) {
 	ca, cert, key := c.ca, c.cert, c.key
 	if ca == "" {
 		ca = filepath.Join(c.dir, "root.crt")
@@ -71,27 +89,30 @@ func (c *connection) tls() (*tls.Config, error) {
 		cert, key = filepath.Join(c.dir, "operators", "admin.crt"), filepath.Join(c.dir, "operators", "admin.key")
 	}
 	anchors, err := os.ReadFile(ca)
+	if err != nil && login != nil && c.ca == "" {
+		anchors, err = []byte(login.CA), nil
+	}
 	if err != nil {
-		return nil, fmt.Errorf("no certificate to trust the server by: %w (name one with --ca)", err)
+		return nil, "", fmt.Errorf("no certificate to trust the server by: %w (name one with --ca)", err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(anchors) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", ca)
+		return nil, "", fmt.Errorf("%s holds no certificate in PEM", ca)
 	}
-	if c.nobody {
-		return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
+	if c.nobody || login != nil {
+		return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, string(anchors), nil
 	}
 	operator, err := tls.LoadX509KeyPair(cert, key)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("no operator credential: %w (name one with --cert and --key)", err)
+		return nil, "", fmt.Errorf("no operator credential: %w (name one with --cert and --key, or sign in: hallmark login)", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("operator credential %s, %s: %w", cert, key, err)
+		return nil, "", fmt.Errorf("operator credential %s, %s: %w", cert, key, err)
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool,
 		// Whatever authorities the server names: let it say what is wrong with our certificate.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &operator, nil },
-	}, nil
+	}, string(anchors), nil
 }
 
 // refusal is a problem that the server answered with.
@@ -148,6 +169,9 @@ func (s *session) call(ctx context.Context, method, path string, q url.Values, c
 		request.Header.Set("Content-Type", c.kind)
 	}
 	request.Header.Set("User-Agent", "hallmark/"+version)
+	if s.token != "" {
+		request.Header.Set("Authorization", "Bearer "+s.token)
+	}
 	response, err := s.send(request)
 	if err != nil {
 		return nil, s.explain(err)
@@ -156,7 +180,11 @@ func (s *session) call(ctx context.Context, method, path string, q url.Values, c
 		return response, nil
 	}
 	defer response.Body.Close()
-	return nil, readRefusal(response)
+	err = readRefusal(response)
+	if refused, ok := errors.AsType[*refusal](err); ok {
+		return nil, s.ended(refused)
+	}
+	return nil, err
 }
 
 const maxProblem = 64 << 10

@@ -92,12 +92,13 @@ func (f *credential) certified(ctx context.Context, s *session, method, path str
 func operatorAdd(c *connection) *cobra.Command {
 	var wanted roleFlags
 	var made credential
-	var subject string
+	var binding bindingFlags
 	add := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Take somebody in, and write their credential",
 		Example: "  hallmark operator add berta --role viewer --role line --scope model=gw-2 --out ~/berta\n" +
-			"  hallmark operator add carl --role approver --csr carl.csr",
+			"  hallmark operator add carl --role approver --csr carl.csr\n" +
+			"  hallmark operator add dora --role auditor --oidc-email dora@example.com",
 		Args: takes("NAME"),
 	}
 	add.RunE = func(command *cobra.Command, args []string) error {
@@ -106,13 +107,22 @@ func operatorAdd(c *connection) *cobra.Command {
 			return err
 		}
 		return c.verb(func(ctx context.Context, s *session, args []string) error {
-			return made.certified(ctx, s, "POST", "/api/v1/operators",
-				map[string]any{"name": args[0], "roles": roles, "oidc_subject": subject})
+			body := map[string]any{"name": args[0], "roles": roles}
+			for name, value := range binding.body() {
+				body[name] = value
+			}
+			if binding.given() && made.csrFile == "" && !command.Flags().Changed("out") { // who signs in needs no certificate
+				if err := s.do(ctx, "POST", "/api/v1/operators", nil, object(body), nil); err != nil {
+					return err
+				}
+				return s.deed("operator", args[0], "added")
+			}
+			return made.certified(ctx, s, "POST", "/api/v1/operators", body)
 		})(command, args)
 	}
 	wanted.flags(add)
 	made.flags(add)
-	add.Flags().StringVar(&subject, "oidc-subject", "", "sub of the operator at the identity provider")
+	binding.flags(add)
 	return add
 }
 
@@ -139,21 +149,29 @@ func operatorRenew(c *connection) *cobra.Command {
 			"new one in its place. Run it by a timer, at a third of the certificate's life or more often.",
 		Example: "  hallmark operator renew --server https://ca.example.com:8443 --ca root.crt --cert berta.crt --key berta.key",
 		Args:    takes(),
-		RunE: c.verb(func(ctx context.Context, s *session, _ []string) error {
-			certFile, keyFile := c.credential()
-			name, csr, err := renewal(certFile, keyFile)
-			if err != nil {
-				return err
-			}
-			var made issued
-			if err := s.do(ctx, "POST", operatorPath+url.PathEscape(name)+"/renew", nil, object(map[string]string{"csr": csr}), &made); err != nil {
-				return err
-			}
-			if err := replaceFile(certFile, []byte(made.Certificate)); err != nil {
-				return err
-			}
-			return s.deed("operator", name, "renewed")
-		}),
+		RunE: func(command *cobra.Command, args []string) error {
+			c.cert, c.key = c.credential() // whoever is signed in: it is this certificate that is renewed
+			return c.verb(renewOwn(c))(command, args)
+		},
+	}
+}
+
+// renewOwn renews the certificate that the call is made with.
+func renewOwn(c *connection) func(ctx context.Context, s *session, _ []string) error {
+	return func(ctx context.Context, s *session, _ []string) error {
+		certFile, keyFile := c.credential()
+		name, csr, err := renewal(certFile, keyFile)
+		if err != nil {
+			return err
+		}
+		var made issued
+		if err := s.do(ctx, "POST", operatorPath+url.PathEscape(name)+"/renew", nil, object(map[string]string{"csr": csr}), &made); err != nil {
+			return err
+		}
+		if err := replaceFile(certFile, []byte(made.Certificate)); err != nil {
+			return err
+		}
+		return s.deed("operator", name, "renewed")
 	}
 }
 

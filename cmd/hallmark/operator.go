@@ -196,24 +196,38 @@ func (f *roleFlags) read(c *cobra.Command) ([]operators.Role, error) {
 
 func operatorAssign(c *connection) *cobra.Command {
 	var wanted roleFlags
+	var binding bindingFlags
 	assign := &cobra.Command{
-		Use:     "assign NAME",
-		Short:   "Give an operator other roles, in place of those that they have",
-		Example: "  hallmark operator assign berta --role line --scope model=gw-2",
-		Args:    takes("NAME"),
+		Use:   "assign NAME",
+		Short: "Give an operator other roles, in place of those that they have, or say who they are to the identity provider",
+		Example: "  hallmark operator assign berta --role line --scope model=gw-2\n" +
+			"  hallmark operator assign berta --oidc 4711   # or none: they sign in no more",
+		Args: takes("NAME"),
 	}
 	assign.RunE = func(command *cobra.Command, args []string) error {
-		roles, err := wanted.read(command)
-		if err != nil {
-			return err
+		var roles []operators.Role
+		if !binding.given() || len(wanted.roles)+len(wanted.scopes) > 0 {
+			var err error
+			if roles, err = wanted.read(command); err != nil {
+				return err
+			}
 		}
 		return c.verb(func(ctx context.Context, s *session, args []string) error {
-			if err := s.do(ctx, "PUT", operatorPath+url.PathEscape(args[0])+"/roles", nil, object(map[string]any{"roles": roles}), nil); err != nil {
-				return err
+			path := operatorPath + url.PathEscape(args[0])
+			if roles != nil {
+				if err := s.do(ctx, "PUT", path+"/roles", nil, object(map[string]any{"roles": roles}), nil); err != nil {
+					return err
+				}
+			}
+			if binding.given() {
+				if err := s.do(ctx, "PUT", path+"/oidc", nil, object(binding.body()), nil); err != nil {
+					return err
+				}
 			}
 			return s.deed("operator", args[0], "assigned")
 		})(command, args)
 	}
 	wanted.flags(assign)
+	binding.flags(assign)
 	return assign
 }
