@@ -79,6 +79,10 @@ func TestGatewaysFetchSignedRules(t *testing.T) {
 
 	made := h.proposed(admin, admin)
 	h.want(berta, 200, "POST", proposals+"/"+made.ID+"/approve", "")
+	h.want(admin, 200, "POST", proposals+"/"+made.ID+"/activate", `{"stage":"shadow"}`)
+	if trial := h.ask(admin, etag, ""); trial.StatusCode != 304 {
+		t.Errorf("while other rules are on trial: %s", trial.Status)
+	}
 	news := make(chan asked, 1)
 	go func() { news <- h.ask(admin, etag, ";wait=60") }()
 	for len(h.waiting) == 0 {
@@ -123,4 +127,18 @@ func TestWaitsThatAreAskedFor(t *testing.T) {
 			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
 	}
+}
+
+// FuzzPreferences reads headers of strangers: a wait is within its bounds, whatever they say.
+func FuzzPreferences(f *testing.F) {
+	f.Add("modes=snapshot,delta;wait=30", `W/"sha256:00", *`)
+	f.Add(`wait="5", wait=`, `"`)
+	f.Fuzz(func(t *testing.T, prefer, match string) {
+		if wait := waitOf([]string{prefer, prefer}); wait < 0 || wait > longestWait {
+			t.Errorf("%q: %s", prefer, wait)
+		}
+		if !matches([]string{etag("sha256:00"), match}, etag("sha256:00")) {
+			t.Errorf("%q hides what stands before it", match)
+		}
+	})
 }
