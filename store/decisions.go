@@ -96,11 +96,12 @@ func (db *DB) newest(ctx context.Context, w where, most int) ([]audit.Entry, err
 }
 
 // How the order of the record differs from that of time: processes' clocks
-// differ, calls at the same moment overtake each other, and what takes long, such as an
-// import, is committed long after it was asked.
+// differ, calls at the same moment overtake each other, and what takes people long, such as
+// an import, is committed long after it was asked.
 const (
 	apart    = 5 * time.Minute  // two clocks
-	longest  = 20 * time.Minute // a call, from the question to the commit
+	brief    = 2 * time.Minute  // a device's call, from the question to the commit
+	longest  = 20 * time.Minute // a person's
 	crossing = 64               // neighbours looked at
 )
 
@@ -120,9 +121,10 @@ func (db *DB) within(ctx context.Context, since, until time.Time, w *where) (som
 	if !until.IsZero() {
 		w.and("at < ?", until.UnixMilli())
 		// seq + 0: PostgreSQL would otherwise read all that is newer, looking for the greatest.
-		err := db.one(ctx, `SELECT max(seq) FROM (SELECT max(seq + 0) AS seq FROM record WHERE id >= ? AND id < ?
-			UNION ALL SELECT max(seq) FROM (SELECT seq FROM record WHERE id < ? ORDER BY id DESC LIMIT ?) near) places`,
-			[]any{idAt(until.Add(-longest)), idAt(until), idAt(until), crossing}, "", &last)
+		err := db.one(ctx, "SELECT max(seq) FROM (SELECT max(seq + 0) AS seq FROM record WHERE id >= ? AND id < ?"+
+			" UNION ALL SELECT max(seq + 0) FROM record WHERE "+ofPeople+" AND id >= ? AND id < ?"+
+			" UNION ALL SELECT max(seq) FROM (SELECT seq FROM record WHERE id < ? ORDER BY id DESC LIMIT ?) near) places",
+			[]any{idAt(until.Add(-brief)), idAt(until), idAt(until.Add(-longest)), idAt(until), idAt(until), crossing}, "", &last)
 		if err != nil || !last.Valid {
 			return false, err
 		}

@@ -95,10 +95,11 @@ func firstVersion(t *testing.T, driver string, c store.Config) []ca.Issuance {
 
 var (
 	createTable = regexp.MustCompile(`(?m)^CREATE TABLE (\w+)`)
+	addColumn   = regexp.MustCompile(`(?m)^ALTER TABLE (\w+) ADD (?:COLUMN )?(\w+)`)
 	createIndex = regexp.MustCompile(`(?m)^CREATE (?:UNIQUE )?INDEX (\w+)`)
 )
 
-// addedSince drops the tables and indexes of all migrations but the first, the last first.
+// addedSince drops the tables, columns and indexes of all migrations but the first, the last first.
 func addedSince(t *testing.T, driver string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("migrations", driver, "*.sql"))
@@ -110,6 +111,9 @@ func addedSince(t *testing.T, driver string) []string {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for _, column := range addColumn.FindAllSubmatch(text, -1) {
+			drops = append(drops, "ALTER TABLE "+string(column[1])+" DROP COLUMN "+string(column[2]))
 		}
 		for _, table := range createTable.FindAllSubmatch(text, -1) {
 			drops = append(drops, "DROP TABLE "+string(table[1]))

@@ -6,6 +6,8 @@ CREATE INDEX record_outcome ON record (outcome, seq) WHERE outcome <> 'granted';
 CREATE INDEX record_actor ON record (actor, seq) WHERE actor <> object;
 CREATE INDEX record_action ON record (action, seq)
   WHERE action NOT IN ('certificate.issue', 'certificate.renew', 'device.attest', 'attestation.certify');
+CREATE INDEX record_people ON record (id)
+  WHERE action NOT IN ('certificate.issue', 'certificate.renew', 'device.attest', 'attestation.certify');
 CREATE INDEX record_deed ON record (actor, action, at)
   WHERE outcome = 'granted' AND action NOT IN ('certificate.issue', 'certificate.renew', 'device.attest', 'attestation.certify');
 
