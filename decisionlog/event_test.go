@@ -175,3 +175,27 @@ func TestRulesThatAreGone(t *testing.T) {
 		t.Errorf("they are switched off: %+v", e)
 	}
 }
+
+// BenchmarkEvent is what the event of one decision costs, with its labels and without.
+func BenchmarkEvent(b *testing.B) {
+	h := newHouse(b, nil)
+	id, err := audit.ParseID(h.ask("ada", "device.show", "d1"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	e, err := h.db.Entry(b.Context(), id)
+	if err != nil {
+		b.Fatal(err)
+	}
+	bare := h.scribe()
+	bare.Recall = nil
+	for name, s := range map[string]*decisionlog.Scribe{"labels": h.scribe(), "bare": bare} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := s.Event(b.Context(), e); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
