@@ -46,6 +46,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Place) {
 		{"Anchors", testAnchors},
 		{"Held", testHeld},
 		{"HeldRace", testHeldRace},
+		{"Errands", testErrands},
 		{"Bond", testBond},
 		{"BondRefusals", testBondRefusals},
 		{"BondJoins", testBondJoins},
