@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/decisionlog"
 	"github.com/hallmark-pki/hallmark/internal/fault"
@@ -60,11 +58,11 @@ func newHouse(t testing.TB, rules map[string]string) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := note.NewSigner(secret)
+	signer, err := audit.ReadSecret([]byte(secret))
 	if err != nil {
 		t.Fatal(err)
 	}
-	verifier, err := note.NewVerifier(public)
+	verifier, err := audit.ReadKey([]byte(public))
 	if err != nil {
 		t.Fatal(err)
 	}
