@@ -16,7 +16,7 @@ type newOperator struct {
 	Roles []operators.Role `json:"roles"`
 	OIDC  string           `json:"oidc_subject,omitempty"` // at the identity provider; may be empty
 	Email string           `json:"oidc_email,omitempty"`   // there, until the first sign-in; may be empty
-	CSR   string           `json:"csr"`                    // PKCS #10 in PEM, over the operator's key; nothing but the key is taken from it. May be empty for who signs in there
+	CSR   string           `json:"csr,omitempty"`          // PKCS #10 in PEM, over the operator's key; nothing but the key is taken from it. May be empty for who signs in there
 }
 
 // certifiedOperator answers it: the entry, and the certificate in PEM, if a key was sent.

@@ -170,6 +170,7 @@ var routes = []route{
 		makes[issuedSession]("Fetch the session of a command line whose code was typed elsewhere; authorization_pending until that is done.", wants[deviceHandle]())},
 
 	{"GET", "/api/v1/policy", policy.ShowPolicy, (*Console).showPolicy, 0, nil, shows[release.Force]("Show which rules are in force here.")},
+	{"GET", "/api/v1/policy/actions", policy.ShowPolicy, (*Console).listActions, 0, nil, shows[knownActions]("List all actions that rules are asked about, with the JSON schema of each one's input.")},
 	{"GET", "/api/v1/policy/bundle", policy.FetchPolicy, (*Console).fetchBundle, longestWait + writing, nil,
 		sends("The rules in force, as an OPA bundle (tar.gz) that this server has signed, for gateways.", bundleType, "Content-Disposition", "ETag").orAs(longPollType).hearing(
 			word("Prefer", "wait=SECONDS, as OPA's agents send it: who has the rules in force is answered when others are, or after that time; up to 300"))},

@@ -88,6 +88,7 @@ func (h *house) samples() map[string]sample {
 	h.want(ben, 200, "POST", rules["activate"]+"/approve", "")
 	return map[string]sample{
 		"GET /api/v1/policy":                             {"/api/v1/policy", none, "", 200},
+		"GET /api/v1/policy/actions":                     {"/api/v1/policy/actions", none, "", 200},
 		"GET /api/v1/policy/bundle":                      {"/api/v1/policy/bundle", none, "", 200},
 		"GET /api/v1/policy/key":                         {"/api/v1/policy/key", none, "", 200},
 		"GET /api/v1/policy/revisions":                   {"/api/v1/policy/revisions?limit=2", none, "", 200},
