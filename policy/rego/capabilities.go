@@ -1,10 +1,12 @@
 package rego
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/types"
 )
 
 // harmless are the built-in functions that rules may call: those that compute
@@ -56,9 +58,32 @@ var harmless = []string{
 func capabilities() *ast.Capabilities {
 	c := ast.CapabilitiesForThisVersion()
 	c.Builtins = slices.DeleteFunc(c.Builtins, func(b *ast.Builtin) bool { return !slices.Contains(harmless, b.Name) })
+	for i, b := range c.Builtins {
+		c.Builtins[i] = ownTypes(b)
+	}
 	c.FutureKeywords = nil  // the language is Rego v1, no more and no less
 	c.AllowNet = []string{} // empty forbids all hosts, nil would allow them
 	return c
+}
+
+// ownTypes is the built-in function with a declaration of its own. OPA's declarations are shared by everything
+// in the process, and its type checker writes into them what it has merged (ast.mergeTypes): two compilations at the
+// same moment would race there, and one policy would leave its mark on the next.
+func ownTypes(b *ast.Builtin) *ast.Builtin {
+	own := *b
+	text, err := json.Marshal(b.Decl)
+	if err != nil {
+		panic("rego: " + b.Name + " cannot be written: " + err.Error()) // cannot happen: every test does
+	}
+	if !bytes.Contains(text, []byte(`"dynamic"`)) {
+		return b // no object of any members, so nothing that is written into
+	}
+	read, err := types.Unmarshal(text)
+	if err != nil {
+		panic("rego: " + b.Name + " cannot be read: " + err.Error())
+	}
+	own.Decl = read.(*types.Function)
+	return &own
 }
 
 // Capabilities is what rules are compiled against, as opa's --capabilities takes it: a JSON document.

@@ -46,6 +46,8 @@ type Source struct {
 	etag   string // of the bundle that was looked at last; empty: none
 	base   string // digest of the rules in force at that time
 	long   bool   // the server lets its callers wait
+
+	refused time.Time // when a bundle was, last
 }
 
 // How a look at the bundle server ended.
@@ -73,6 +75,9 @@ func (s *Source) Status() Status {
 	}
 	return Status{Name: s.Name, URL: plain(s.URL), Unsigned: s.Trust.Unsigned}
 }
+
+// again is when a bundle that was refused is looked at once more.
+const again = time.Hour
 
 // author is who proposes what comes from here.
 func (s *Source) author() string { return "bundle:" + s.Name }
@@ -154,6 +159,9 @@ func (s *Source) look(ctx context.Context) Status {
 func (s *Source) looked(ctx context.Context) Status {
 	at := s.Status()
 	at.Looked = s.Now().UTC().Truncate(time.Millisecond)
+	if at.Outcome == Refused && at.Looked.Sub(s.refused) > again {
+		s.etag = "" // a check that ran out of time on a busy machine, say
+	}
 	if base := s.Releases.Running.Digest(); base != s.base { // what a bundle means depends on what is in force
 		s.base, s.etag = base, ""
 	}
@@ -172,7 +180,7 @@ func (s *Source) looked(ctx context.Context) Status {
 	}
 	s.etag = etag
 	if err := s.take(ctx, packed, &at); err != nil {
-		at.Outcome, at.Why = Refused, says(err)
+		at.Outcome, at.Why, s.refused = Refused, says(err), at.Looked
 		if kind := fault.Of(err).Kind; kind == fault.Busy || kind == fault.Internal && !isProblem(err) {
 			s.etag = "" // it may go better next time
 		}
