@@ -16,9 +16,9 @@ import (
 // nothing where the rest of the query says as much.
 const (
 	ofOthers    = "actor <> object" // what somebody did to something else than itself
-	ofPeople    = "action NOT IN ('certificate.issue', 'certificate.renew', 'device.attest', 'attestation.certify')"
+	ofPeople    = "action <> 'certificate.issue' AND action <> 'certificate.renew' AND action <> 'device.attest' AND action <> 'attestation.certify'"
 	notGranted  = "outcome <> 'granted'"
-	deedGranted = "outcome = 'granted' AND " + ofPeople
+	deedGranted = ofPeople + " AND outcome = 'granted'"
 )
 
 // devicesOwn are the actions that devices ask: those that ofPeople leaves out.
