@@ -78,6 +78,9 @@ func (d *draft) document() object {
 		if strings.Contains(rt.pattern, "{") {
 			d.problems(operation, http.StatusNotFound)
 		}
+		if strings.HasPrefix(rt.pattern, "/api/v1/login") { // the provider says who calls, or why not
+			d.problems(operation, 400, 401, 403, 409)
+		}
 		add(rt.method, rt.pattern, operation)
 	}
 	responses := d.responses() // describes Problem, too
@@ -255,7 +258,7 @@ func (d *draft) conditions(operation object, rt *route) {
 func (d *draft) refusals(operation object, rt *route) {
 	d.problems(operation, 400, 401, 403, 429, 500, 503, 202)
 	if strings.Contains(rt.pattern, "{") || rt.action.Reads() {
-		d.problems(operation, 404)
+		d.problems(operation, 404, 409)
 	}
 	if !rt.action.Reads() || rt.patience > 0 {
 		d.problems(operation, 404, 409)
@@ -288,7 +291,7 @@ func (d *draft) responses() object {
 		case 202, 429, 503:
 			headers = append(headers, "Retry-After")
 		case 401:
-			headers = append(headers, "WWW-Authenticate")
+			headers = append(headers, "WWW-Authenticate", "Set-Cookie")
 		}
 		says := map[string]string{}
 		for _, c := range codes {
@@ -340,7 +343,8 @@ var answerHeaders = object{
 	"ETag":                headerOf("strong tag of this representation"),
 	"Content-Disposition": headerOf("a name to keep the file under"),
 	BackupDatabaseHeader:  headerOf("whether the archive holds the database: included, or not-included where PostgreSQL has it"),
-	"Set-Cookie":          headerOf("the cookie of a sign-in under way, or of a session"),
+	"Set-Cookie":          headerOf("the cookie of a sign-in under way, or of a session; with 401 it forgets one that is worth nothing"),
+	"Referrer-Policy":     headerOf("no-referrer where the address is nobody else's business"),
 	"Retry-After":         object{"description": "seconds to wait", "required": true, "schema": object{"type": "integer", "minimum": 1}},
 	"WWW-Authenticate":    object{"description": "what is missing", "required": true, "schema": object{"type": "string"}},
 }
