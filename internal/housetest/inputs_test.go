@@ -2,7 +2,9 @@ package housetest_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
+	"path/filepath"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -15,7 +17,12 @@ import (
 // the schemas of these actions. Each has to be there.
 func everyInputFits(t *testing.T, h *housetest.House, actions ...policy.Action) {
 	t.Helper()
-	client, _ := h.Client()
+	client, config := h.Client()
+	admin, err := tls.LoadX509KeyPair(filepath.Join(h.Dir, "operators", "admin.crt"), filepath.Join(h.Dir, "operators", "admin.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Certificates = []tls.Certificate{admin}
 	for _, action := range actions {
 		var found struct {
 			Items []struct {

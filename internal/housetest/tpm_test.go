@@ -249,7 +249,7 @@ func TestTheAgentEnrolsWithATPM(t *testing.T) {
 		a.mustRenew()
 		f.vouched(a.id, "A")
 	})
-	everyInputFits(t, f.House, policy.IssueCertificate, policy.RenewCertificate, policy.AttestDevice, policy.ShowAttestation)
+	everyInputFits(t, f.House, policy.IssueCertificate, policy.RenewCertificate, policy.AttestDevice)
 }
 
 // So does a device that somebody else built.
