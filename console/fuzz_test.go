@@ -27,6 +27,7 @@ func FuzzCall(f *testing.F) {
 	f.Add("POST", "/api/v1/devices/import", "application/x-ndjson", []byte(`{"id":"gw-1","labels":{"a":"b"}}`))
 	f.Add("POST", "/api/v1/devices/gw-1/quarantine", "application/json; charset=utf-8", []byte(`{"reason":"x"}`))
 	f.Add("DELETE", "/api/v1/anchors/00?profile=device", "", []byte(nil))
+	f.Add("GET", "/api/v1/devices?limit=1&cursor=ZGV2aWNlLmxpc3QgZ3ctMDAwMQ", "", []byte(nil))
 	f.Add("POST", "/api/v1/policy/proposals?note=n", "application/gzip", []byte(h.changed("unaffirmed_lifetime", "2h", nil)))
 	f.Add("POST", "/api/v1/policy/proposals/x/activate", "application/json", []byte(`{"stage":"profiles","profiles":["device"],"accept_refusals":1}`))
 	f.Add("POST", "/api/v1/policy/rollback", "application/json", []byte(`{"to":1,"reason":"x"}`))
