@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hallmark-pki/hallmark/audit"
@@ -71,7 +72,7 @@ func (w *Waiting) Approve(ctx context.Context, p policy.Permit, id, reason strin
 	if err != nil {
 		return err
 	}
-	if held.Errand != nil && held.Errand.Operator == p.Actor() {
+	if held.Errand != nil && strings.EqualFold(held.Errand.Operator, p.Actor()) {
 		return w.overrule(ctx, p, fault.New(fault.Denied, "self_approval", "nobody approves what they have asked for themselves"))
 	}
 	return w.settle(ctx, p, policy.ApproveRequest, Settlement{ID: id, To: Approved, Reason: reason})

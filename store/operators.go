@@ -138,6 +138,13 @@ func (db *DB) AddOperator(ctx context.Context, o operators.Operator, c operators
 }
 
 func (s *session) addOperator(ctx context.Context, o *operators.Operator, c *operators.Certificate) error {
+	var alike int // who goes by Ann is not to approve what ann has proposed
+	if err := s.one(ctx, "SELECT count(*) FROM operator WHERE lower(name) = lower(?) AND name <> ?", []any{o.Name, o.Name}, &alike); err != nil {
+		return err
+	}
+	if alike > 0 {
+		return fault.New(fault.Conflict, "operator_alike", "an operator has this name already, but for the case of its letters")
+	}
 	roles, err := json.Marshal(o.Roles)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net/url"
 	"os"
@@ -153,6 +154,9 @@ func newProbe(t *testing.T, h *housetest.House) *probe {
 		"POST /api/v1/operators/{name}/revoke":  `{"serial":"ab","reason":"a probe"}`,
 		"PUT /api/v1/operators/{name}/roles":    `{"roles":[{"role":"viewer"}]}`,
 		"POST /api/v1/policy/proposals":         "no bundle",
+		"POST /api/v1/login/device/token":       `{"device_code":"a guess"}`,
+		"POST /api/v1/login/token":              `{"code":"a guess","verifier":"a guess"}`,
+		"PUT /api/v1/operators/{name}/oidc":     `{"oidc_subject":"a guess"}`,
 		"POST /api/v1/devices/{id}/quarantine":  `{"reason":"a probe"}`,
 		"POST /api/v1/devices/{id}/unbind":      `{"reason":"a probe"}`,
 		"POST /api/v1/requests/{id}/deny":       `{"reason":"a probe"}`,
@@ -238,9 +242,19 @@ func signed(t testing.TB, authority *x509.Certificate, by crypto.Signer, name st
 
 var parameter = regexp.MustCompile(`\{[a-z]+\}`)
 
+// proofless are the answers where a certificate counts for nothing, to who brings a guess instead of the proof.
+var proofless = map[string]string{
+	"/api/v1/breakglass/open":    "401 not_sealed",
+	"/api/v1/login/token":        "401 login_unknown",
+	"/api/v1/login/device/token": "409 oidc_not_configured",
+}
+
 // targets are the addresses to call: of something that is not there, and of something that is, if there is any.
 func (p *probe) targets(c *caller, o *operation) (missing, existing string) {
 	at := parameter.FindStringIndex(o.path)
+	if o.path == "/api/v1/sessions" { // of all, and not only one's own
+		return o.path + "?operator=*", ""
+	}
 	if at == nil {
 		return o.path, ""
 	}
@@ -274,13 +288,17 @@ func (p *probe) walk(c caller, o *operation) {
 	first := c.sends(o.method, missing, kind, body)
 	switch {
 	case o.action == "":
-		if first.status != 200 && first.status != 404 {
+		if first.status == 401 || first.status == 403 || first.status >= 500 {
 			p.t.Errorf("%s: %d %s", first.what, first.status, first.body)
 		}
 	case o.byProof:
-		first.refuses(401, "not_sealed")
+		if answer := fmt.Sprint(first.status, " ", first.problem.Code); answer != proofless[o.path] {
+			p.t.Errorf("%s: %s, want %q", first.what, answer, proofless[o.path])
+		}
 	case c.status != 0:
 		p.getsNowhere(&c, o, first)
+	case o.path == "/api/v1/logout": // who comes with a certificate has no session to end
+		first.refuses(409, "no_session")
 	case p.allowed(&c, o, missing):
 		p.getsThrough(&c, o, first)
 		if existing != "" && o.reads() {
@@ -300,7 +318,7 @@ func (p *probe) walk(c caller, o *operation) {
 
 // allowed is what the table says, and that everybody may do a few things for themselves.
 func (p *probe) allowed(c *caller, o *operation, target string) bool {
-	return may(c.role, o.action) || o.action == "operator.renew" && strings.Contains(target, "/"+c.name+"/")
+	return may(c.role, o.action) || o.path == "/api/v1/session" || o.action == "operator.renew" && strings.Contains(target, "/"+c.name+"/")
 }
 
 // getsNowhere is the answer to a stranger, or to somebody who is barred.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hallmark-pki/hallmark/internal/fault"
 	"github.com/hallmark-pki/hallmark/policy"
@@ -34,11 +35,11 @@ func (r *Releases) Approve(ctx context.Context, p policy.Permit, v Vote) (Propos
 	switch {
 	case v.Digest != "" && v.Digest != proposal.Digest:
 		return Proposal{}, fault.New(fault.Conflict, "policy_digest", "the proposal holds other rules: "+proposal.Digest)
-	case p.Actor() == proposal.Author:
+	case sameOperator(p.Actor(), proposal.Author):
 		return Proposal{}, r.overrule(ctx, p, fault.New(fault.Denied, "self_approval", "nobody approves a change of their own"))
 	case proposal.Replay == nil:
 		return Proposal{}, fault.New(fault.Conflict, "not_replayed", "replay the proposal first, so that it is known what would change")
-	case slices.ContainsFunc(proposal.Approvals, func(a Approval) bool { return a.By == p.Actor() }):
+	case slices.ContainsFunc(proposal.Approvals, func(a Approval) bool { return sameOperator(a.By, p.Actor()) }):
 		return Proposal{}, fault.New(fault.Conflict, "approved_already", "you have approved this proposal already")
 	}
 	now := r.now()
@@ -73,12 +74,16 @@ func (r *Releases) approvals(ctx context.Context, p *Proposal) (int, error) {
 	counted := map[string]bool{}
 	for _, a := range p.Approvals {
 		known := slices.ContainsFunc(people, func(e policy.Entity) bool { return e.ID == a.By })
-		if known && a.Digest == p.Digest && a.By != p.Author {
-			counted[a.By] = true
+		if known && a.Digest == p.Digest && !sameOperator(a.By, p.Author) {
+			counted[strings.ToLower(a.By)] = true
 		}
 	}
 	return len(counted), nil
 }
+
+// sameOperator reports whether two names are those of one operator. Names that differ in
+// nothing but the case of their letters are not given twice, but could be once.
+func sameOperator(a, b string) bool { return strings.EqualFold(a, b) }
 
 // mustBeApproved returns an error unless enough others agree still.
 func (r *Releases) mustBeApproved(ctx context.Context, p *Proposal) (*fault.Error, error) {

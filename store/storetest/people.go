@@ -56,6 +56,9 @@ func testOperators(t *testing.T, place Place) {
 	again.Binding = operators.Binding{}
 	want(t, db.AddOperator(t.Context(), again, own("berta", Now), false, event), fault.Conflict, "operator_exists")
 	wantRecorded(t, db, event, false)
+	alike := person("bERTA")
+	alike.Binding = operators.Binding{}
+	want(t, db.AddOperator(t.Context(), alike, own("bERTA", Now), false, Event("operator.add", "bERTA")), fault.Conflict, "operator_alike")
 	namesake := person("dora")
 	namesake.Binding.Subject = "sub-berta"
 	want(t, db.AddOperator(t.Context(), namesake, own("dora", Now), false, Event("operator.add", "dora")), fault.Conflict, "oidc_subject_in_use")
