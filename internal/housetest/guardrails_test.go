@@ -93,8 +93,8 @@ func writeRules(t testing.TB, dir string, files map[string]string) {
 
 const proposalsPath = "/api/v1/policy/proposals"
 
-// proposes proposes rules, and has them replayed; it returns where the proposal is.
-func (p *person) proposes(rules, mark string) string {
+// offers proposes rules, and has them replayed; it returns where the proposal is.
+func (p *person) offers(rules, mark string) string {
 	p.t.Helper()
 	at := proposalsPath + "/" + p.sends("POST", proposalsPath, "application/gzip", packed(p.t, rulesAlone(rules, mark))).wants(201).id()
 	if r := p.calls("POST", at+"/replay", ""); r.status/100 != 2 {
@@ -159,11 +159,11 @@ func TestRulesThatAllowEverybodyEverything(t *testing.T) {
 
 func nobodyApprovesTheirOwn(t *testing.T, h *housetest.House, admin *person, seal crypto.Signer) {
 	ann := admin.adds("ann", role{Role: "anything"})
-	at := ann.proposes(anarchy, "second")
+	at := ann.offers(anarchy, "second")
 	ann.calls("POST", at+"/approve", "").refuses(403, "self_approval")
 	ann.alsoKnownAs(admin).calls("POST", at+"/approve", "").refuses(403, "self_approval")
 	glass := opens(t, h, seal)
-	own := glass.proposes(anarchy, "third")
+	own := glass.offers(anarchy, "third")
 	glass.calls("POST", own+"/approve", "").refuses(403, "self_approval")
 	// Who comes by break-glass is no other operator: anybody may have held the halves.
 	glass.calls("POST", at+"/approve", "")
@@ -211,7 +211,7 @@ func noNameIsGivenTwice(t *testing.T, admin *person) {
 
 // nobodyRewritesTheRecord tries every method on every path of the record; what was in it before is in it after.
 func nobodyRewritesTheRecord(t *testing.T, h *housetest.House, admin *person) {
-	before := leaves(t, h)
+	before := entriesOf(t, h)
 	operations, _ := operationsOf(t, h)
 	for i := range operations {
 		o := &operations[i]
@@ -227,14 +227,14 @@ func nobodyRewritesTheRecord(t *testing.T, h *housetest.House, admin *person) {
 			}
 		}
 	}
-	after := leaves(t, h)
+	after := entriesOf(t, h)
 	if len(after) <= len(before) || !slices.Equal(after[:len(before)], before) {
 		t.Errorf("of %d entries %d are left", len(before), len(after))
 	}
 }
 
-// leaves are the entries of the record, verified offline.
-func leaves(t *testing.T, h *housetest.House) []string {
+// entriesOf are the entries of the record, verified offline.
+func entriesOf(t *testing.T, h *housetest.House) []string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "record.ndjson")
 	h.Hallmark("audit", "export", "--out", file)
@@ -247,12 +247,12 @@ func leaves(t *testing.T, h *housetest.House) []string {
 func somebodyIsAlwaysLeft(t *testing.T, admin *person) {
 	t.Helper()
 	ben := admin.adds("ben", role{Role: "anything"})
-	shut := admin.proposes(tyranny, "shut")
+	shut := admin.offers(tyranny, "shut")
 	ben.calls("POST", shut+"/approve", "").wants(200)
 	admin.calls("POST", shut+"/activate", "").refuses(403, "nobody_left")
 	admin.calls("POST", shut+"/activate", `{"stage":"percent","percent":1}`).refuses(403, "nobody_left")
 	// Rules that nobody may take back can be taken back by who put them in force, and by nobody else.
-	locked := admin.proposes(noWayBack, "locked")
+	locked := admin.offers(noWayBack, "locked")
 	ben.calls("POST", locked+"/approve", "").wants(200)
 	admin.calls("POST", locked+"/activate", "").wants(200)
 	ann := admin.adds("bystander", role{Role: "anything"})
