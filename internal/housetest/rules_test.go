@@ -152,9 +152,9 @@ func leaves(t testing.TB, h *housetest.House) []leafText {
 
 // leafText is what the tests read of a leaf.
 type leafText struct {
-	ID, Action, Outcome string
-	Actor, Object       struct{ ID string }
-	Decision            struct {
+	ID, At, Action, Outcome string
+	Actor, Object           struct{ ID string }
+	Decision                struct {
 		Policy, Verdict string
 		Input           struct{ Context struct{ Time string } }
 	}
