@@ -56,7 +56,7 @@ var (
 
 // sees answers with where the browser has to go.
 func sees(says string, query ...parameter) shape {
-	return shape{says: says, query: query, gives: body{status: http.StatusSeeOther, kinds: []string{}, headers: []string{"Location", "Set-Cookie"}}}
+	return shape{says: says, query: query, gives: body{status: http.StatusSeeOther, kinds: []string{}, headers: []string{"Location", "Set-Cookie", "Referrer-Policy"}}}
 }
 
 // provider returns the identity provider, or says that there is none.

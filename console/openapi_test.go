@@ -292,6 +292,8 @@ func (d *draft) responses() object {
 			headers = append(headers, "Retry-After")
 		case 401:
 			headers = append(headers, "WWW-Authenticate", "Set-Cookie")
+		case 403:
+			headers = append(headers, "Set-Cookie")
 		}
 		says := map[string]string{}
 		for _, c := range codes {
