@@ -131,8 +131,8 @@ func fleetOf(t testing.TB, h *housetest.House, name string, n int) (ids []string
 	return ids, held
 }
 
-// leaves returns the entries of the record, the oldest first, out of an export that was verified.
-func leaves(t testing.TB, h *housetest.House) []leafText {
+// recordOf returns the entries of the record, the oldest first, out of an export that was verified.
+func recordOf(t testing.TB, h *housetest.House) []leafText {
 	t.Helper()
 	export := filepath.Join(t.TempDir(), "export.ndjson")
 	h.Hallmark("audit", "export", "--out", export)
@@ -277,7 +277,7 @@ func theRecordTells(t *testing.T, h *housetest.House, bad, good amendment) {
 		"policy.activate granted lin " + good.ID + " " + bad.Base, "policy.activate granted lin " + good.ID + " " + bad.Base, "policy.rollback granted eve  "}
 	next := 0
 	by := map[string]int{}
-	for _, l := range leaves(t, h) {
+	for _, l := range recordOf(t, h) {
 		if l.Action == "certificate.renew" {
 			by[l.Decision.Policy]++
 		}

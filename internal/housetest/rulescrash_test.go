@@ -73,7 +73,7 @@ func rulesOutlive(t *testing.T, dir string, rounds int) {
 		t.Errorf("the last change is %+v", made)
 	}
 	oneRevision(t, h, admin)
-	leaves(t, h) // verified
+	recordOf(t, h) // verified
 }
 
 // replaysAnyhow replays, and ends the replay of a process that was killed where it is in the way.
@@ -179,7 +179,7 @@ func oneRevision(t *testing.T, h *housetest.House, admin *person) {
 		t.Errorf("active are %+v, and in force is %s", list.Items, force.Digest)
 	}
 	last := int64(0)
-	for _, l := range leaves(t, h) {
+	for _, l := range recordOf(t, h) {
 		var fact struct {
 			Proposal struct{ Revision int64 }
 			Revision struct{ Number int64 }
@@ -244,7 +244,7 @@ func TestRulesSwapUnderLoad(t *testing.T) {
 	close(stop)
 	clients.Wait()
 	t.Logf("%d enrolments while the rules changed", enrolled.Load())
-	decidedByRulesOfTheirTime(t, leaves(t, h), int(enrolled.Load()))
+	decidedByRulesOfTheirTime(t, recordOf(t, h), int(enrolled.Load()))
 }
 
 // decidedByRulesOfTheirTime goes through the record: every enrolment names rules

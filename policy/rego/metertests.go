@@ -12,7 +12,7 @@ import (
 
 // maxTestProduce is what the guarded functions may produce in all tests of a
 // suite together, in bytes as guessed beforehand.
-const maxTestProduce = 256 << 20
+const maxTestProduce = 64 << 20
 
 // meterTests has the compiler send the calls of guarded functions through a
 // meter, as guard does, and returns them for the test runner, which compiles and evaluates by itself.
