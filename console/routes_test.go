@@ -136,6 +136,8 @@ func (h *house) samples() map[string]sample {
 		"GET /api/v1/certificates":               {"/api/v1/certificates?valid=true", none, "", 200},
 		"GET /api/v1/certificates/{serial}":      {"/api/v1/certificates/" + issued.Serial, none, "", 200},
 		"GET /api/v1/decisions":                  {"/api/v1/decisions?verdict=deny", none, "", 200},
+		"GET /api/v1/decisions/events":           {"/api/v1/decisions/events?verdict=deny", none, "", 200},
+		"GET /api/v1/decisions/{id}/event":       {"/api/v1/decisions/" + decisions.Items[0].ID + "/event", none, "", 200},
 		"GET /api/v1/decisions/{id}":             {"/api/v1/decisions/" + decisions.Items[0].ID, none, "", 200},
 		"GET /api/v1/decisions/{id}/explanation": {"/api/v1/decisions/" + decisions.Items[0].ID + "/explanation?rules=active", none, "", 200},
 		"GET /api/v1/audit/entries":              {"/api/v1/audit/entries", none, "", 200},
