@@ -42,9 +42,13 @@ func (c *Console) addOperator(call *call) (deed, error) {
 	if err := o.Check(); err != nil {
 		return deed{}, err
 	}
+	parameters := operators.Describe(body.Roles)
+	if o.Bound() {
+		parameters["oidc_subject"], parameters["oidc_email"] = body.OIDC, body.Email
+	}
 	return deed{
 		resource:   policy.Entity{Type: "operator", ID: body.Name, Properties: policy.Properties{}},
-		parameters: operators.Describe(body.Roles),
+		parameters: parameters,
 		do: func(ctx context.Context, p policy.Permit) (answer, error) {
 			made, signed, err := c.People.Add(ctx, p, o, key)
 			if err != nil {
