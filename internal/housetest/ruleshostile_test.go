@@ -133,7 +133,7 @@ func TestHostileRules(t *testing.T) {
 	devices.Wait()
 	peak = max(peak, peakMemory(t, h))
 	t.Logf("%d enrolments, %d MiB at most", enrolled.Load(), peak>>20)
-	if peak > 600<<20 || enrolled.Load() == 0 {
+	if peak > 512<<20 || enrolled.Load() == 0 {
 		t.Errorf("%d enrolments, and %d MiB were in memory at most", enrolled.Load(), peak>>20)
 	}
 }

@@ -65,6 +65,8 @@ func Run(t *testing.T, fresh func(t testing.TB) Place) {
 		{"SessionsEnd", testSessionsEnd},
 		{"SessionRace", testSessionRace},
 		{"Proposals", testProposals},
+		{"Replays", testReplays},
+		{"Differences", testDifferences},
 		{"Turn", testTurn},
 		{"TurnRace", testTurnRace},
 		{"Tallies", testTallies},
