@@ -47,6 +47,9 @@ func (f *credential) request() (string, error) {
 // write writes the key, if it was made here, and the certificate.
 func (f *credential) write(name, certificate string) ([]string, error) {
 	base := filepath.Join(f.out, filepath.Base(name))
+	if err := os.MkdirAll(filepath.Dir(base), 0o700); err != nil {
+		return nil, err
+	}
 	files := []string{base + ".crt"}
 	if f.key != nil {
 		text, err := withKey(f.key)

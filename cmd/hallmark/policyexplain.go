@@ -255,6 +255,19 @@ func (e *explained) remedy(c *rego.Change) string {
 	return "that is somebody or something else: another question, and no remedy"
 }
 
+// rolesAsFlags are roles as flags.
+func rolesAsFlags(to any) string {
+	roles, ok := to.([]any)
+	if !ok {
+		return " --role …"
+	}
+	text := ""
+	for _, r := range roles {
+		text += fmt.Sprintf(" --role %v", r)
+	}
+	return text
+}
+
 // operatorRemedy is the command that brings a change about, where there is one.
 func operatorRemedy(c *rego.Change, kind, about, asked string) string {
 	path := strings.Join(c.Path, ".")
@@ -266,7 +279,7 @@ func operatorRemedy(c *rego.Change, kind, about, asked string) string {
 	case kind == "device" && strings.HasPrefix(path, "resource.properties."):
 		return ": hallmark device import FILE"
 	case strings.HasPrefix(path, "subject.properties.roles"), strings.HasPrefix(path, "subject.properties.scopes"):
-		return ": hallmark operator assign " + asked + " --role …"
+		return ": hallmark operator assign " + asked + rolesAsFlags(c.To)
 	case strings.HasPrefix(path, "context.approval"):
 		return ": hallmark request list --device " + about + ", and then hallmark request approve"
 	case strings.HasPrefix(path, "context.change.approvals"):

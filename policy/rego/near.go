@@ -88,7 +88,7 @@ func (r *rules) failed(f *followed, rules []*ast.Rule, input map[string]any, dep
 	var all []come
 	for _, rule := range rules {
 		at := f.furthest[rule]
-		if at == nil || f.succeeded[rule] {
+		if at == nil || f.succeeded[rule] || r.forOthers(rule, input, maxBehind) {
 			continue
 		}
 		part := partsOf(rule, at)
@@ -112,6 +112,33 @@ func (r *rules) failed(f *followed, rules []*ast.Rule, input map[string]any, dep
 		near = append(near, one.near)
 	}
 	return near
+}
+
+// forOthers reports whether the rule, or all those that one of its lines relies on, demand
+// another action or another type of caller in so many words, be it after what failed first.
+func (r *rules) forOthers(rule *ast.Rule, input map[string]any, depth int) bool {
+	return slices.ContainsFunc(rule.Body, func(e *ast.Expr) bool {
+		if e.Negated || len(e.With) > 0 {
+			return false
+		}
+		if named := r.namedIn(parts{rule, []*ast.Expr{e}}); len(named) > 0 && depth > 0 {
+			return !slices.ContainsFunc(named, func(n *ast.Rule) bool { return n.Default || !r.forOthers(n, input, depth-1) })
+		}
+		if !e.IsEquality() && (!e.IsCall() || e.Operator().String() != "equal") || len(e.Operands()) != 2 {
+			return false
+		}
+		for i := range 2 {
+			ref, isRef := e.Operand(i).Value.(ast.Ref)
+			word, isWord := e.Operand(1 - i).Value.(ast.String)
+			if !isRef || !isWord {
+				continue
+			}
+			if at := ref.String(); at == "input.action.name" || at == "input.subject.type" {
+				return valueAt(input, strings.Split(at, ".")[1:]) != string(word)
+			}
+		}
+		return false
+	})
 }
 
 // snippet is the line of its rule on which an expression begins.
