@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -230,6 +231,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			case rt.proof != nil: // certificates count for nothing here; see TestBreakglass
 			case !caller.operator:
 				want = http.StatusUnauthorized
+			case rt.pattern == "/api/v1/session", rt.pattern == "/api/v1/logout": // who one is, everybody may know
 			case name == "stranger", name == "viewer" && !viewerMay(rt.action):
 				want = http.StatusForbidden
 			}
@@ -245,7 +247,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			if p.Status != want || p.Code == "" || p.Detail == "" || p.Ref == "" || !strings.HasPrefix(p.Type, "urn:hallmark:problem:") {
 				t.Errorf("%s, %s: incomplete problem %+v", name, key, p)
 			}
-			if (p.Decision != "") != (caller.operator && rt.proof == nil) {
+			if (p.Decision != "") != (want == http.StatusForbidden) {
 				t.Errorf("%s, %s: decision %q", name, key, p.Decision)
 			}
 			if want == http.StatusUnauthorized && r.Header.Get("WWW-Authenticate") == "" {
@@ -280,7 +282,7 @@ func TestEveryVerdictIsOnRecord(t *testing.T) {
 		granted := audit.Query{Action: string(rt.action), Actor: "admin", Outcome: audit.Granted, Decided: true}
 		before = count(granted)
 		h.send(admin, rt.method, s.target, s.kind, s.body)
-		if after := count(granted); after != before+1 {
+		if after := count(granted); s.status < 400 && after != before+1 {
 			t.Errorf("%s by the administrator wrote %d entries", rt.action, after-before)
 		}
 		r := h.send(viewer, rt.method, s.target, s.kind, s.body)
@@ -297,9 +299,10 @@ func TestEveryVerdictIsOnRecord(t *testing.T) {
 	}
 }
 
-// viewerMay is what the default policy's role "viewer" allows.
+// viewerMay is what the default policy's role "viewer" allows: to look at the fleet, and not at who manages it or by which rules.
 func viewerMay(a policy.Action) bool {
-	return strings.HasSuffix(string(a), ".list") || strings.HasSuffix(string(a), ".show")
+	noun, verb, _ := strings.Cut(string(a), ".")
+	return (verb == "list" || verb == "show") && !slices.Contains([]string{"decision", "operator", "policy", "session"}, noun)
 }
 
 func TestEveryoneReadsHashesOnly(t *testing.T) {
@@ -398,7 +401,7 @@ func TestNoMethodIsAWayRound(t *testing.T) {
 		for _, rt := range routes {
 			for _, method := range []string{"HEAD", "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"} {
 				r := h.send(client, method, pathParameter.ReplaceAllString(rt.pattern, "x"), "", "")
-				if rt.proof != nil && r.StatusCode == 415 { // the body is the proof, and there is none
+				if rt.proof != nil && (r.StatusCode == 415 || r.StatusCode == 409) { // the body is the proof, and there is none; or there is no provider to sign in at
 					continue
 				}
 				if r.StatusCode != 401 && r.StatusCode != 404 && r.StatusCode != 405 {
