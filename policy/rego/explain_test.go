@@ -113,6 +113,22 @@ func TestIdentityIsNoRemedy(t *testing.T) {
 	}
 }
 
+// TestRulesAboutOthersDidNotComeNear: what devices may do is no news to an operator.
+func TestRulesAboutOthersDidNotComeNear(t *testing.T) {
+	question := map[string]any{"subject": map[string]any{"type": "user", "id": "vic", "properties": map[string]any{"roles": []any{"viewer"}, "scopes": map[string]any{}}},
+		"action": map[string]any{"name": "device.quarantine", "properties": map[string]any{}}, "context": map[string]any{"time": "2026-11-23T21:30:00.000Z"},
+		"resource": map[string]any{"type": "device", "id": "gw-1", "properties": map[string]any{"known": true, "model": "gw-2"}}}
+	x := explain(t, mustLoad(t, writeDefault(t)), question)
+	for _, n := range x.Near {
+		if n.File != "operators.rego" {
+			t.Errorf("%s:%d came near: %s", n.File, n.Line, n.Failed.Text)
+		}
+	}
+	if len(x.Near) == 0 || len(x.Near[0].Behind) == 0 {
+		t.Errorf("got %+v", x.Near)
+	}
+}
+
 // TestRolesAreSuggestedFromTheSmallest: of the roles that would do, the one that may do the least comes first.
 func TestRolesAreSuggestedFromTheSmallest(t *testing.T) {
 	e := mustLoad(t, write(t, map[string]string{
