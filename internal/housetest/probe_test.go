@@ -119,6 +119,7 @@ func TestEveryRouteAsEverybody(t *testing.T) {
 	}
 	p.deeds()
 	p.checkRecord()
+	p.checkExplanations()
 }
 
 // newProbe furnishes the house with one of each thing that a path may name.
@@ -410,4 +411,26 @@ func (p *probe) checkRecord() {
 		}
 	}
 	p.t.Logf("%d answers held against %d entries", len(p.made), len(byRequest))
+}
+
+// checkExplanations has the command line explain a refusal by rules, and one by the
+// server itself.
+func (p *probe) checkExplanations() {
+	for by, says := range map[string][]string{
+		"builtin": {"whatever the rules say", "hallmark operator resume sue"},
+		"rules":   {"DENY, as on record", "(in force)", "not_permitted", "hallmark operator assign", "→"},
+	} {
+		at := slices.IndexFunc(p.made, func(m witness) bool {
+			return m.outcome == "refused" && (m.policy == by && m.actor == "sue" || by == "rules" && m.policy != "builtin" && m.actor == "viewer-1")
+		})
+		if at < 0 {
+			continue
+		}
+		out := p.h.Hallmark("policy", "explain", p.made[at].decision)
+		for _, words := range says {
+			if !strings.Contains(out, words) {
+				p.t.Errorf("the explanation of what %s was refused does not say %q:\n%s", p.made[at].actor, words, out)
+			}
+		}
+	}
 }
