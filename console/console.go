@@ -171,6 +171,7 @@ type call struct {
 	opening   *opening // what a call to open break-glass says; nil for all others
 	signIn             // what it has to do with a session
 	attempt   *attempt // of a call with an Idempotency-Key; nil for all others
+	content   *content // of a call that may have to wait for another operator; nil for all others
 }
 
 // serve answers calls of one route.
@@ -211,6 +212,9 @@ func (c *Console) walk(w http.ResponseWriter, call *call, rt route) (answer, err
 
 // act understands a call, has it decided, and does it.
 func (c *Console) act(w http.ResponseWriter, call *call, rt route) (answer, error) {
+	if rt.action.Holds() {
+		call.watchContent()
+	}
 	deed, err := rt.plan(c, call)
 	if err != nil {
 		return answer{}, err
@@ -240,7 +244,11 @@ func (c *Console) act(w http.ResponseWriter, call *call, rt route) (answer, erro
 		}
 		ctx = once.OnlyIf(ctx, condition) // and again when it is this change's turn
 	}
-	return deed.do(ctx, permit)
+	a, err := deed.do(ctx, permit)
+	if call.content != nil && call.content.changed {
+		return answer{}, c.Requests.Overrule(ctx, permit, errContentChanged)
+	}
+	return a, err
 }
 
 // question is the call as policy sees it.

@@ -1,7 +1,9 @@
 package console
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -141,3 +143,43 @@ func ratesCountWhatWasDone(t *testing.T, h *house) {
 	h.ahead.Add(int64(61 * 60 * 1e9))
 	h.want(ada, http.StatusCreated, "POST", "/api/v1/tokens", "")
 }
+
+// TestAgreementIsToWhatWasSent: an approval of a file is none of another file,
+// whether it is read before rules are asked or after.
+func TestAgreementIsToWhatWasSent(t *testing.T) {
+	h := newHouse(t)
+	h.set("four_eyes", []string{"device.import", "token.create"})
+	ada, bob := h.client(h.admin), h.client(h.certified("bob", operators.Role{Name: "admin"}))
+	approve := func() {
+		h.want(bob, http.StatusNoContent, "POST", "/api/v1/requests/"+h.request(bob).ID+"/approve", "")
+	}
+	imported := func(file string, status int) *reply {
+		t.Helper()
+		r := h.send(ada, "POST", "/api/v1/devices/import", csvType, file)
+		if r.StatusCode != status {
+			t.Fatalf("importing %q: got %d, want %d", file, r.StatusCode, status)
+		}
+		return r
+	}
+	const file, other = "id,model\ngw-1,gw-2\n", "id,model\ngw-666,gw-2\n"
+	imported(file, http.StatusAccepted)
+	if held := h.request(bob); held.Errand.Content != "sha256:"+hashHex(file) {
+		t.Errorf("got %+v", held.Errand)
+	}
+	approve()
+	if p := imported(other, http.StatusForbidden).problem(t); p.Code != "content_changed" {
+		t.Errorf("got %+v", p)
+	} else {
+		h.wantRefusal(p.Decision, "admin", "content_changed")
+	}
+	h.want(bob, http.StatusNotFound, "GET", "/api/v1/devices/gw-666", "")
+	imported(file, http.StatusOK) // the approval still stands for what it was for
+	h.want(bob, http.StatusOK, "GET", "/api/v1/devices/gw-1", "")
+
+	h.want(ada, http.StatusAccepted, "POST", "/api/v1/tokens", `{"device": "gw-1", "ttl": "1h"}`)
+	approve()
+	h.want(ada, http.StatusAccepted, "POST", "/api/v1/tokens", `{"device": "gw-1", "ttl": "2h"}`)
+	h.want(ada, http.StatusCreated, "POST", "/api/v1/tokens", `{"device": "gw-1", "ttl": "1h"}`)
+}
+
+func hashHex(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }

@@ -73,7 +73,7 @@ func (w *Waiting) Approve(ctx context.Context, p policy.Permit, id, reason strin
 		return err
 	}
 	if held.Errand != nil && strings.EqualFold(held.Errand.Operator, p.Actor()) {
-		return w.overrule(ctx, p, fault.New(fault.Denied, "self_approval", "nobody approves what they have asked for themselves"))
+		return w.Overrule(ctx, p, fault.New(fault.Denied, "self_approval", "nobody approves what they have asked for themselves"))
 	}
 	return w.settle(ctx, p, policy.ApproveRequest, Settlement{ID: id, To: Approved, Reason: reason})
 }

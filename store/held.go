@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	heldColumns = "id, key, device, profile, renewal, key_hash, subject, reasons, state, created, expires, decided, by, reason, serial, attempts, operator, action, object, parameters"
+	heldColumns = "id, key, device, profile, renewal, key_hash, subject, reasons, state, created, expires, decided, by, reason, serial, attempts, operator, action, object, parameters, content"
 	selectHeld  = "SELECT " + heldColumns + " FROM held"
 	// liveHeld is the newest request with a key that has not ended.
 	liveHeld = " WHERE key = ? AND expires > ? AND state NOT IN ('issued', 'used') ORDER BY seq DESC LIMIT 1"
@@ -40,10 +40,10 @@ func (db *DB) Hold(ctx context.Context, h enroll.Held, e audit.Event) (enroll.He
 			if h.Errand != nil {
 				errand = *h.Errand
 			}
-			return tx.exec(ctx, "INSERT INTO held ("+heldColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			return tx.exec(ctx, "INSERT INTO held ("+heldColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 				h.ID, h.Key[:], h.Device, h.Profile, flag(h.Renewal), h.KeyHash, h.Subject, string(reasons), string(h.State),
 				millis(h.Created), millis(h.Expires), millis(h.Decided), h.By, h.Reason, h.Serial, h.Attempts,
-				errand.Operator, errand.Action, errand.Object, string(errand.Parameters))
+				errand.Operator, errand.Action, errand.Object, string(errand.Parameters), errand.Content)
 		}
 		if err != nil {
 			return err
@@ -115,7 +115,7 @@ func scanHeld(r *sql.Rows, to *[]enroll.Held) error {
 	var errand enroll.Errand
 	err := r.Scan(&h.ID, &key, &h.Device, &h.Profile, &h.Renewal, &h.KeyHash, &h.Subject, &reasons, &h.State,
 		&created, &expires, &decided, &h.By, &h.Reason, &h.Serial, &h.Attempts,
-		&errand.Operator, &errand.Action, &errand.Object, (*[]byte)(&errand.Parameters))
+		&errand.Operator, &errand.Action, &errand.Object, (*[]byte)(&errand.Parameters), &errand.Content)
 	if err != nil {
 		return err
 	}
