@@ -92,6 +92,10 @@ func (s *session) loginHere(ctx context.Context, open bool) (issuedLogin, error)
 		"challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}}
 	address := s.base + "/api/v1/login?" + q.Encode()
 
+	if err := s.leads(ctx, address); err != nil {
+		listener.Close()
+		return issuedLogin{}, err
+	}
 	var made issuedLogin
 	ended := make(chan error, 1)
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -126,6 +130,25 @@ func (s *session) loginHere(ctx context.Context, open bool) (issuedLogin, error)
 	case <-ctx.Done():
 		return issuedLogin{}, ctx.Err()
 	}
+}
+
+// leads returns what is wrong if the address does not lead to a provider, before somebody goes there.
+func (s *session) leads(ctx context.Context, address string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return err
+	}
+	client := *s.http
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	response, err := client.Do(request)
+	if err != nil {
+		return s.explain(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusSeeOther {
+		return readRefusal(response)
+	}
+	return nil
 }
 
 // fetchLogin turns what the browser has brought into a session.
