@@ -71,7 +71,7 @@ func requestShow(c *connection) *cobra.Command {
 					e = &enroll.Errand{}
 				}
 				return [][2]string{
-					{"id", h.ID}, {"operator", e.Operator}, {"action", e.Action}, {"of", e.Object}, {"parameters", string(e.Parameters)}, {"device", h.Device}, {"profile", h.Profile}, {"state", string(h.State)},
+					{"id", h.ID}, {"operator", e.Operator}, {"action", e.Action}, {"of", e.Object}, {"parameters", string(e.Parameters)}, {"sent along", e.Content}, {"device", h.Device}, {"profile", h.Profile}, {"state", string(h.State)},
 					{"subject asked for", h.Subject}, {"key sha256", h.KeyHash}, {"held because", strings.Join(h.Reasons, ", ")},
 					{"attempts", strconv.Itoa(h.Attempts)}, {"since", when(h.Created)}, {"until", when(h.Expires)},
 					{"settled", when(h.Decided)}, {"by", h.By}, {"reason", h.Reason}, {"serial", h.Serial},
