@@ -73,7 +73,7 @@ func (h *house) replica() *attest.Baselines {
 func (h *house) permit(a policy.Action, id string) policy.Permit {
 	h.t.Helper()
 	d, err := policy.Decide(context.Background(), h.point, policy.Request{
-		Subject: policy.Entity{Type: "user", ID: "admin"}, Action: a, Resource: policy.Entity{Type: "thing", ID: id}, At: time.Now()})
+		Subject: policy.Entity{Type: "user", ID: "admin", Properties: policy.Properties{"roles": []string{"admin"}}}, Action: a, Resource: policy.Entity{Type: "thing", ID: id}, At: time.Now()})
 	if err != nil {
 		h.t.Fatal(err)
 	}
