@@ -115,14 +115,25 @@ func (db *DB) ChangeDevices(ctx context.Context, c fleet.Change) (fleet.Imported
 	if (c.Import == nil) == (c.ID == "") {
 		return fleet.Imported{}, fmt.Errorf("a change of the register is an import or a move of one device")
 	}
+	done, err := db.changeDevices(ctx, &c)
+	for range 3 {
+		if err == nil || db.engine.trouble(err).unique != "device_id" {
+			break
+		}
+		done, err = db.changeDevices(ctx, &c) // another process has just imported one of them: now the register knows it
+	}
+	return done, err
+}
+
+func (db *DB) changeDevices(ctx context.Context, c *fleet.Change) (fleet.Imported, error) {
 	var done fleet.Imported
 	err := db.changer.do(ctx, func(tx *session) error {
 		ctx := db.engine.patience(ctx)
 		var err error
 		if c.ID != "" {
-			done, err = fleet.Imported{Updated: 1}, tx.move(ctx, &c)
+			done, err = fleet.Imported{Updated: 1}, tx.move(ctx, c)
 		} else {
-			done, err = tx.importDevices(ctx, &c)
+			done, err = tx.importDevices(ctx, c)
 		}
 		if err != nil {
 			return err

@@ -155,12 +155,17 @@ type rehearsing struct {
 	proposal Proposal
 }
 
-// rehearse does the replays that were started, until ctx ends.
+// rehearse does the replays that were started, until ctx ends. One that still waits then is ended, too.
 func (r *Releases) rehearse(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			select {
+			case j := <-r.Running.rehearsals():
+				return r.conclude(ctx, &j.run, Interrupted, stopped)
+			default:
+				return nil
+			}
 		case j := <-r.Running.rehearsals():
 			if err := r.perform(ctx, &j.run, &j.proposal, nil); err != nil {
 				r.Log.Warn("a replay has ended without a result", "proposal", j.run.Proposal, "error", err)
@@ -191,7 +196,7 @@ func (r *Releases) perform(ctx context.Context, run *Rehearsal, proposal *Propos
 	switch {
 	case codeOf(err) == codeOver: // somebody has ended it
 	case err != nil && ctx.Err() != nil:
-		err = errors.Join(err, r.conclude(ctx, run, Interrupted, "the server was stopped"))
+		err = errors.Join(err, r.conclude(ctx, run, Interrupted, stopped))
 	case err != nil:
 		err = errors.Join(err, r.conclude(ctx, run, Failed, fault.Of(err).Says))
 	default:
@@ -199,6 +204,9 @@ func (r *Releases) perform(ctx context.Context, run *Rehearsal, proposal *Propos
 	}
 	return errors.Join(err, r.Differences.SweepDifferences(context.WithoutCancel(ctx)))
 }
+
+// stopped is why a replay was interrupted.
+const stopped = "the server was stopped"
 
 // codeOf is the code of an error; empty where there is none.
 func codeOf(err error) string {
