@@ -95,17 +95,20 @@ func (l *Local) Chain() []*x509.Certificate { return l.chain }
 
 // Issue implements Issuer.
 func (l *Local) Issue(_ context.Context, d *Draft) ([]byte, error) {
-	digest := d.TBS
-	if l.signing.hash != 0 {
-		h := l.signing.hash.New()
-		h.Write(d.TBS)
-		digest = h.Sum(nil)
-	}
-	signature, err := l.signer.Sign(rand.Reader, digest, l.signing.hash)
+	signature, err := l.sign(d.TBS)
 	if err != nil {
 		return nil, fmt.Errorf("signing a certificate: %w", err)
 	}
 	return assemble(d.TBS, l.signing.identifier, signature)
+}
+
+func (l *Local) sign(tbs []byte) ([]byte, error) {
+	if l.signing.hash == 0 {
+		return l.signer.Sign(rand.Reader, tbs, l.signing.hash)
+	}
+	h := l.signing.hash.New()
+	h.Write(tbs)
+	return l.signer.Sign(rand.Reader, h.Sum(nil), l.signing.hash)
 }
 
 // inMemory reports whether the key is an elliptic-curve key in this process.
