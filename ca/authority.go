@@ -28,8 +28,11 @@ type Config struct {
 	// Backdate, the kinds of Keys, and where status and issuer are found. The rest is given.
 	AttestationKeys Profile
 
-	Store Store
-	Now   func() time.Time // nil means time.Now
+	Store  Store
+	Ledger Ledger           // needed to revoke
+	Now    func() time.Time // nil means time.Now
+
+	Revoked func(reason RevocationReason, n int) // told of each revocation once it is durable, and how many certificates it took; may be nil
 }
 
 // Authority issues certificates. It is safe for concurrent use.
@@ -40,7 +43,10 @@ type Authority struct {
 	lint   *linter // all rules, for certificates that others wrote
 	signed atomic.Uint64
 	store  Store
+	ledger Ledger
 	now    func() time.Time
+
+	revoked func(RevocationReason, int)
 }
 
 // New returns an authority, or an error that names the part of the
@@ -57,7 +63,7 @@ func New(c Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{issuer: c.Issuer, moulds: map[string]*mould{}, lint: l, store: c.Store, now: c.Now}
+	a := &Authority{issuer: c.Issuer, moulds: map[string]*mould{}, lint: l, store: c.Store, ledger: c.Ledger, now: c.Now, revoked: c.Revoked}
 	if a.now == nil {
 		a.now = time.Now
 	}
@@ -95,7 +101,8 @@ func (a *Authority) Chain() []*x509.Certificate { return a.issuer.Chain() }
 // byte, which proves more than a signature would: that we issued it and still
 // stand by it. It does not look at the validity period or the device's state.
 // The certificate of an attestation key is Denied: that key speaks for a TPM, in
-// statements, and never for a client (code attestation_key_certificate).
+// statements, and never for a client (code attestation_key_certificate). One that was
+// revoked comes with Revoked set: it is for the caller to say what that means.
 func (a *Authority) Issued(ctx context.Context, leaf *x509.Certificate) (*Certificate, error) {
 	c, err := a.stored(ctx, leaf)
 	if err == nil && c.Profile == AttestationKeys {
@@ -104,11 +111,14 @@ func (a *Authority) Issued(ctx context.Context, leaf *x509.Certificate) (*Certif
 	return c, err
 }
 
-// IssuedAK is Issued for certificates of attestation keys, and for no others.
+// IssuedAK is Issued for certificates of attestation keys, and for no others. One that was revoked is Denied (certificate_revoked).
 func (a *Authority) IssuedAK(ctx context.Context, leaf *x509.Certificate) (*Certificate, error) {
 	c, err := a.stored(ctx, leaf)
 	if err == nil && c.Profile != AttestationKeys {
 		return nil, fault.New(fault.NotFound, "certificate_unknown", "this authority did not certify that attestation key")
+	}
+	if err == nil && c.Revoked != nil {
+		return nil, fault.New(fault.Denied, "certificate_revoked", "the certificate of the attestation key was revoked")
 	}
 	return c, err
 }

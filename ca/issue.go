@@ -22,6 +22,7 @@ type Order struct {
 	Known   bool   // false: the device is admitted to the register along with the certificate
 	Profile string // the one asked for; the grant may name another
 	Token   string // id of the token that is used up by this; empty for none
+	Shown   string // serial number of our own certificate that the request was made with; empty for none
 	Request string // id of the held request that this settles; empty for none
 
 	Attested attest.Result   // what the device proved of its key; the zero Result claims nothing
@@ -29,7 +30,7 @@ type Order struct {
 }
 
 // Issue makes one certificate of one grant and returns when it is durable.
-// Errors of kind Malformed (key_not_allowed) and Denied (key_in_use,
+// Errors of kind Malformed (key_not_allowed) and Denied (key_in_use, key_revoked, certificate_revoked,
 // id_not_nameable, and those of Store.Issue) leave nothing behind.
 func (a *Authority) Issue(ctx context.Context, g policy.Grant, o Order) (*Certificate, error) {
 	m, lifetime, err := a.granted(g, o)
@@ -161,7 +162,7 @@ func fact(c *Certificate) policy.Properties {
 
 // issuance is everything that commits together.
 func (o *Order) issuance(c *Certificate, e audit.Event) Issuance {
-	i := Issuance{Certificate: c, Event: e, Token: o.Token, Request: o.Request, Attested: o.Outcome}
+	i := Issuance{Certificate: c, Event: e, Presented: o.Shown, Token: o.Token, Request: o.Request, Attested: o.Outcome}
 	if o.Known {
 		i.Activate = o.Device.State == fleet.Expected
 		return i

@@ -25,12 +25,20 @@ type Certificate struct {
 
 	// Holder is the device's entry in the register, as Store.Certificate read it along; nil elsewhere.
 	Holder *fleet.Device
+
+	// Revoked says that it counts no more; nil where it does, as far as that is a matter of revocation.
+	Revoked *Revocation
 }
 
 // Issuance is everything that commits together when a certificate is issued.
 type Issuance struct {
 	Certificate *Certificate
 	Event       audit.Event
+
+	// Presented is the serial number of our own certificate that the request was made
+	// with; empty where it was none. One that is revoked by now is an error of kind Denied with code
+	// certificate_revoked, and nothing is written. So is, with code key_revoked, a key that is never to be certified again.
+	Presented string
 
 	// Token is counted down by one use. One that is used up, revoked or expired
 	// at Certificate.NotBefore in the meantime is an error of kind Denied with
@@ -60,9 +68,21 @@ type Filter struct {
 	Device  string
 	Profile string
 	ValidAt time.Time // only those valid at this time
+	Key     [32]byte  // SHA-256 over the SubjectPublicKeyInfo
+	Revoked Which     // by whether they are revoked
 	Before  int64     // only positions below this, for paging; 0 means from the newest
 	Limit   int       // at most this many; 0 means 100
 }
+
+// Which selects by whether a certificate is revoked. The zero Which selects all.
+type Which int
+
+// The choices.
+const (
+	Either        Which = iota
+	OnlyRevoked         // those that are
+	OnlyUnrevoked       // those that are not
+)
 
 // Listed is a certificate with its position, for paging.
 type Listed struct {

@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/hallmark-pki/hallmark/attest/idevid"
@@ -50,6 +51,25 @@ func (c *caller) describe() policy.Properties {
 		p["method"] = "none"
 	}
 	return p
+}
+
+// serial is that of the certificate of ours that was shown; empty where it was none.
+func (c *caller) serial() string {
+	if c.Certificate == nil {
+		return ""
+	}
+	return c.Certificate.Serial
+}
+
+// standing returns the refusal of a certificate that was revoked. It was read with this
+// very request, so neither a connection that stays open nor a resumed session outlives a revocation.
+func (c *caller) standing() error {
+	if c.Certificate == nil || c.Certificate.Revoked == nil {
+		return nil
+	}
+	r := c.Certificate.Revoked
+	return fault.New(fault.Denied, "certificate_revoked", fmt.Sprintf("the client certificate was revoked at %s (%s); enrol again with a token or a factory certificate",
+		r.At.Format(time.RFC3339), r.Reason))
 }
 
 // maxChain bounds the certificates a client may send: each may cost a

@@ -83,10 +83,11 @@ func (e *Enroller) walk(ctx context.Context, v *visit) (*ca.Certificate, error) 
 }
 
 // lookUp finds the device in the register. One that is not there is not
-// refused here: whether a stranger may be admitted is for policy to say.
+// refused here: whether a stranger may be admitted is for policy to say. A
+// caller whose certificate is revoked is, now that it is known who that is.
 func (e *Enroller) lookUp(ctx context.Context, c *caller) (fleet.Device, bool, error) {
 	if c.found != nil {
-		return *c.found, true, nil
+		return *c.found, true, c.standing()
 	}
 	device, err := e.Register.Device(ctx, c.Device)
 	if fault.Is(err, fault.NotFound) {
@@ -164,7 +165,7 @@ func (e *Enroller) decide(ctx context.Context, v *visit) (policy.Grant, error) {
 
 // order is what the authority is asked to make.
 func (v *visit) order() ca.Order {
-	o := ca.Order{CSR: v.CSR, Device: v.device, Known: v.known, Profile: v.profile.Name, Token: v.caller.Token,
+	o := ca.Order{Shown: v.caller.serial(), CSR: v.CSR, Device: v.device, Known: v.known, Profile: v.profile.Name, Token: v.caller.Token,
 		Attested: v.attested, Outcome: v.outcome}
 	if v.approval != nil {
 		o.Request = v.approval.ID

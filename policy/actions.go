@@ -22,6 +22,8 @@ const (
 	ListCertificates Action = "certificate.list"
 	ShowCertificate  Action = "certificate.show"
 
+	RevokeCertificate Action = "certificate.revoke" // one, all of a device, or all over a key
+
 	CreateToken Action = "token.create"
 	ListTokens  Action = "token.list"
 	RevokeToken Action = "token.revoke"
@@ -95,7 +97,7 @@ const (
 // recorded by Decide itself; an allowed change is recorded with the change.
 var actions = map[Action]struct{ reads bool }{
 	IssueCertificate: {}, RenewCertificate: {}, AttestDevice: {}, CertifyAK: {},
-	ListCertificates: {reads: true}, ShowCertificate: {reads: true},
+	ListCertificates: {reads: true}, ShowCertificate: {reads: true}, RevokeCertificate: {},
 	CreateToken: {}, ListTokens: {reads: true}, RevokeToken: {},
 	ListRequests: {reads: true}, ShowRequest: {reads: true}, ApproveRequest: {}, DenyRequest: {},
 	ImportDevices: {}, ListDevices: {reads: true}, ShowDevice: {reads: true},

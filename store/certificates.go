@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -15,14 +16,18 @@ import (
 	"github.com/hallmark-pki/hallmark/internal/fault"
 )
 
-const selectCertificate = `SELECT c.seq, c.serial, d.id, c.profile, c.not_before, c.not_after, c.der
-	FROM certificate c JOIN device d ON d.seq = c.device`
+const selectCertificate = `SELECT c.seq, c.serial, d.id, c.profile, c.not_before, c.not_after, c.der, ` + revokedColumns + `
+	FROM certificate c JOIN device d ON d.seq = c.device LEFT JOIN revocation r ON r.certificate = c.seq`
+
+// selectRevoked goes by the revocations, of which there are fewer than of certificates.
+const selectRevoked = `SELECT c.seq, c.serial, d.id, c.profile, c.not_before, c.not_after, c.der, ` + revokedColumns + `
+	FROM revocation r JOIN certificate c ON c.seq = r.certificate JOIN device d ON d.seq = c.device`
 
 // selectHolder reads a certificate and the device that holds it at once: a
 // renewal needs both.
-const selectHolder = `SELECT device.id, model, device.serial, batch, ek, ak, labels, state, reason, created, changed, ` + bonded + `,
-	c.seq, c.serial, device.id, c.profile, c.not_before, c.not_after, c.der
-	FROM certificate c JOIN device ON device.seq = c.device WHERE c.serial = ?`
+const selectHolder = `SELECT device.id, model, device.serial, batch, ek, ak, labels, state, device.reason, created, changed, ` + bonded + `,
+	c.seq, c.serial, device.id, c.profile, c.not_before, c.not_after, c.der, ` + revokedColumns + `
+	FROM certificate c JOIN device ON device.seq = c.device LEFT JOIN revocation r ON r.certificate = c.seq WHERE c.serial = ?`
 
 // Certificate returns the certificate with that serial, and its holder's entry
 // in the register with it, or an error of kind NotFound.
@@ -66,10 +71,24 @@ func (db *DB) Certificates(ctx context.Context, f ca.Filter) ([]ca.Listed, error
 		w.and("c.not_before <= ?", f.ValidAt.Unix())
 		w.and("c.not_after >= ?", f.ValidAt.Unix())
 	}
-	if f.Before > 0 {
-		w.and("c.seq < ?", f.Before)
+	if f.Key != [32]byte{} {
+		w.and("c.key = ?", keyPrefix(f.Key))
 	}
-	return db.listed(ctx, selectCertificate+w.text()+" ORDER BY c.seq DESC LIMIT ?", append(w.args, limit(f.Limit))...)
+	query, order := selectCertificate, "c.seq"
+	switch f.Revoked {
+	case ca.OnlyRevoked:
+		query, order = selectRevoked, "r.certificate"
+	case ca.OnlyUnrevoked:
+		w.and("r.seq IS NULL")
+	}
+	if f.Before > 0 {
+		w.and(order+" < ?", f.Before)
+	}
+	found, err := db.listed(ctx, query+w.text()+" ORDER BY "+order+" DESC LIMIT ?", append(w.args, limit(f.Limit))...)
+	if f.Key != [32]byte{} { // others may share the first 64 bits
+		found = slices.DeleteFunc(found, func(c ca.Listed) bool { return c.KeySHA256 != f.Key })
+	}
+	return found, err
 }
 
 func (db *DB) listed(ctx context.Context, query string, args ...any) ([]ca.Listed, error) {
@@ -91,10 +110,11 @@ type certificateScan struct {
 	ca.Listed
 	serial, der sql.RawBytes
 	from, until int64
+	revoked     revokedScan
 }
 
 func (s *certificateScan) columns() []any {
-	return []any{&s.Position, &s.serial, &s.Device, &s.Profile, &s.from, &s.until, &s.der}
+	return append([]any{&s.Position, &s.serial, &s.Device, &s.Profile, &s.from, &s.until, &s.der}, s.revoked.columns()...)
 }
 
 // read makes a certificate of the columns, before the next row is scanned.
@@ -104,8 +124,8 @@ func (s *certificateScan) read(db *DB) (err error) {
 	if s.DER, err = db.packer.unpack(s.der); err != nil {
 		return err
 	}
-	spki, err := subjectPublicKeyInfo(s.DER)
-	s.KeySHA256 = sha256.Sum256(spki)
+	s.Revoked = s.revoked.of(&s.Certificate)
+	s.KeySHA256, err = hashOfKey(s.DER)
 	return err
 }
 

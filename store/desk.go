@@ -20,6 +20,8 @@ type desk struct {
 	devices map[string]*deviceRow
 	keys    map[[32]byte]int64 // device.seq of whoever holds the key
 	issued  map[[32]byte]*deviceRow
+	barred  map[[32]byte]bool // keys that are never to be certified again
+	revoked map[string]bool   // serial numbers of what was presented and counts no more
 	bonds   map[*deviceRow]*bondRow
 	tpms    map[[32]byte]*deviceRow // SHA-256 of an endorsement or attestation key → the device that is bound to it
 }
@@ -27,6 +29,7 @@ type desk struct {
 func newDesk(tx *session, batch []*unit) *desk {
 	return &desk{tx: tx, batch: batch, tokens: map[string]*tokenRow{}, held: map[string]*heldRow{},
 		devices: map[string]*deviceRow{}, keys: map[[32]byte]int64{}, issued: map[[32]byte]*deviceRow{},
+		barred: map[[32]byte]bool{}, revoked: map[string]bool{},
 		bonds: map[*deviceRow]*bondRow{}, tpms: map[[32]byte]*deviceRow{}}
 }
 
@@ -43,7 +46,7 @@ func inTurn(ctx context.Context, steps ...func(context.Context) error) error {
 // read locks and reads all that the batch depends on. All who lock rows lock
 // them in this order, and each kind in order of its names, so that no two wait for each other.
 func (d *desk) read(ctx context.Context) error {
-	return inTurn(ctx, d.readTokens, d.readHeld, d.readDevices, d.lockKeys, d.readBonds, d.readKeys)
+	return inTurn(ctx, d.readTokens, d.readHeld, d.readDevices, d.lockKeys, d.readBonds, d.readKeys, d.readPresented)
 }
 
 // decide refuses the unit, or takes it and keeps the desk up to date.

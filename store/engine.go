@@ -23,6 +23,9 @@ type engine interface {
 	// lockKeys holds everybody else who names one of the keys until the end of the transaction.
 	lockKeys(ctx context.Context, tx *session, keys []int64) error
 
+	// lockRevocations makes the caller the only one to revoke until the end of the transaction.
+	lockRevocations(ctx context.Context, tx *session) error
+
 	// elect reports whether this process is the one to sweep until the end of the transaction.
 	elect(ctx context.Context, tx *session) (bool, error)
 

@@ -21,6 +21,7 @@ import (
 type issuance struct {
 	ca.Issuance
 	serial []byte
+	shown  []byte // Presented
 	der    []byte // packed; nil until the unit is
 	prefix int64  // of Certificate.KeySHA256
 
@@ -36,6 +37,12 @@ func (db *DB) Issue(ctx context.Context, i ca.Issuance) error {
 	if err != nil {
 		return fault.Wrap(fault.Malformed, "serial", "not a serial number: want hex digits", err)
 	}
+	var shown []byte
+	if i.Presented != "" {
+		if shown, err = parseSerial(i.Presented); err != nil {
+			return fmt.Errorf("the serial number of the certificate presented: %w", err)
+		}
+	}
 	if i.Admit != nil && i.Admit.ID != c.Device {
 		return fmt.Errorf("the device to admit is %q, but the certificate is for %q", i.Admit.ID, c.Device)
 	}
@@ -48,7 +55,7 @@ func (db *DB) Issue(ctx context.Context, i ca.Issuance) error {
 		return err
 	}
 	return db.submit(ctx, &unit{entry: e, proof: p, issuance: &issuance{
-		Issuance: i, serial: serial, prefix: keyPrefix(c.KeySHA256)}})
+		Issuance: i, serial: serial, shown: shown, prefix: keyPrefix(c.KeySHA256)}})
 }
 
 type tokenRow struct {
@@ -114,24 +121,31 @@ func (d *desk) readKeys(ctx context.Context) error {
 		args[i] = p
 	}
 	// The newest certificate of each prefix tells, unless two keys share their first 64 bits.
-	twins, err := d.readHolders(ctx, "SELECT key, device, der FROM certificate WHERE seq IN (SELECT max(seq) FROM certificate WHERE key IN ({?}) GROUP BY key)", args)
+	twins, err := d.readHolders(ctx, selectHolders+"c.seq IN (SELECT max(seq) FROM certificate WHERE key IN ({?}) GROUP BY key)", args)
 	if err == nil && len(twins) > 0 {
-		_, err = d.readHolders(ctx, "SELECT key, device, der FROM certificate WHERE key IN ({?})", twins)
+		_, err = d.readHolders(ctx, selectHolders+"c.key IN ({?})", twins)
 	}
 	return err
 }
 
+// selectHolders tells along whether a key is never to be certified again, for
+// then every certificate over it is revoked.
+const selectHolders = "SELECT c.key, c.device, c.der, coalesce(r.bars, 0) FROM certificate c LEFT JOIN revocation r ON r.certificate = c.seq WHERE "
+
 // readHolders runs a query for certificates and notes which device holds which
-// key. It returns the prefixes under which it found another key than the batch names.
+// key, and which keys are barred. It returns the prefixes under which it found another key than the batch names.
 func (d *desk) readHolders(ctx context.Context, query string, prefixes []any) (twins []any, err error) {
 	err = d.tx.among(ctx, query, nil, prefixes, func(r *sql.Rows) error {
-		var prefix, device int64
+		var prefix, device, bars int64
 		var der sql.RawBytes
-		if err := r.Scan(&prefix, &device, &der); err != nil {
+		if err := r.Scan(&prefix, &device, &der, &bars); err != nil {
 			return err
 		}
 		hash, err := d.tx.db.keyHash(der)
 		d.keys[hash] = device
+		if bars != 0 {
+			d.barred[hash] = true
+		}
 		for _, u := range d.batch {
 			if i := u.issuance; i != nil && i.prefix == prefix && i.Certificate.KeySHA256 != hash {
 				twins = append(twins, prefix)
@@ -140,6 +154,24 @@ func (d *desk) readHolders(ctx context.Context, query string, prefixes []any) (t
 		return err
 	})
 	return twins, err
+}
+
+// readPresented finds out which of the certificates that requests were made with
+// are revoked. Most batches have none to ask about.
+func (d *desk) readPresented(ctx context.Context) error {
+	var serials []any
+	for _, u := range d.batch {
+		if u.issuance != nil && u.issuance.shown != nil {
+			serials = append(serials, u.issuance.shown)
+		}
+	}
+	return d.tx.among(ctx, "SELECT c.serial FROM certificate c JOIN revocation r ON r.certificate = c.seq WHERE c.serial IN ({?})", nil, serials,
+		func(r *sql.Rows) error {
+			var serial sql.RawBytes
+			err := r.Scan(&serial)
+			d.revoked[string(serial)] = true
+			return err
+		})
 }
 
 // decideIssuance refuses an issuance, or takes it.
@@ -157,7 +189,13 @@ func (d *desk) decideIssuance(i *issuance, p *proof) error {
 	if device == nil || !device.state.InService() {
 		return errNotInService
 	}
+	if d.revoked[string(i.shown)] {
+		return fault.New(fault.Denied, "certificate_revoked", "the client certificate was revoked in the meantime; enrol again with a token or a factory certificate")
+	}
 	key := i.Certificate.KeySHA256
+	if d.barred[key] {
+		return fault.New(fault.Denied, "key_revoked", "the key in the request was revoked and is never certified again; make a fresh key")
+	}
 	holder, taken := d.keys[key]
 	if taken && (device.admit != nil || holder != device.seq) || d.issued[key] != nil && d.issued[key] != device {
 		return fault.New(fault.Denied, "key_in_use", "another device holds a certificate over this key; make a fresh key")
@@ -284,6 +322,11 @@ func (db *DB) keyHash(packed []byte) ([32]byte, error) {
 	if err != nil {
 		return [32]byte{}, err
 	}
+	return hashOfKey(der)
+}
+
+// hashOfKey is keyHash of a certificate in DER.
+func hashOfKey(der []byte) ([32]byte, error) {
 	spki, err := subjectPublicKeyInfo(der)
 	if err != nil {
 		return [32]byte{}, fmt.Errorf("store: a stored certificate: %w", err)

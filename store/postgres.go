@@ -100,13 +100,18 @@ func (postgresEngine) lockLog(ctx context.Context, tx *session) error {
 	return tx.each(ctx, "SELECT pg_advisory_xact_lock(?, ?)", []any{logLock, 1}, ignore)
 }
 
+// lockRevocations is the last lock that revoking takes.
+func (postgresEngine) lockRevocations(ctx context.Context, tx *session) error {
+	return tx.each(ctx, "SELECT pg_advisory_xact_lock(?, ?)", []any{logLock, 3}, ignore)
+}
+
 // elect takes the sweeper's lock if nobody else has it.
 func (postgresEngine) elect(ctx context.Context, tx *session) (won bool, err error) {
 	err = tx.one(ctx, "SELECT pg_try_advisory_xact_lock(?, ?)", []any{logLock, 2}, &won)
 	return won, err
 }
 
-// logLock names our work among PostgreSQL's advisory locks: 1 the audit log, 2 the sweeping.
+// logLock names our work among PostgreSQL's advisory locks: 1 the audit log, 2 the sweeping, 3 revoking.
 const logLock = 0x48616c6c // "Hall"
 
 func ignore(*sql.Rows) error { return nil }

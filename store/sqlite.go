@@ -116,6 +116,9 @@ func (sqliteEngine) lockKeys(context.Context, *session, []int64) error { return 
 // lockLog has nothing to do, for the same reason.
 func (sqliteEngine) lockLog(context.Context, *session) error { return nil }
 
+// lockRevocations has nothing to do, for the same reason.
+func (sqliteEngine) lockRevocations(context.Context, *session) error { return nil }
+
 // elect is always won: the embedded database has one process.
 func (sqliteEngine) elect(context.Context, *session) (bool, error) { return true, nil }
 

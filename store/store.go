@@ -23,6 +23,7 @@ import (
 	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/ca"
+	"github.com/hallmark-pki/hallmark/ca/status"
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/operators"
@@ -33,6 +34,9 @@ import (
 // What DB is for the other rooms.
 var (
 	_ ca.Store           = (*DB)(nil)
+	_ ca.Ledger          = (*DB)(nil)
+	_ status.Ledger      = (*DB)(nil)
+	_ status.Shelf       = (*DB)(nil)
 	_ fleet.Store        = (*DB)(nil)
 	_ enroll.TokenStore  = (*DB)(nil)
 	_ enroll.AnchorStore = (*DB)(nil)

@@ -88,6 +88,9 @@ var plan = map[string]room{
 		"policy": "signs on a Grant and on nothing else", "fleet": "names are built from the register",
 		"audit": leaf, "internal/fault": faults}},
 
+	"ca/status": {level: 4, imports: map[string]string{
+		"ca": "publishes what it has revoked, signed by its issuer", "audit": leaf, "internal/fault": faults}},
+
 	"enroll": {level: 4, imports: map[string]string{
 		"ca":     "the walk ends at the authority",
 		"attest": "the walk appraises evidence", "attest/tpm": "of TPMs", "attest/idevid": "of factories", "policy": "the walk asks for a decision", "fleet": register,
@@ -110,20 +113,20 @@ var plan = map[string]room{
 		"internal/once": "a change that is asked for twice is done once"},
 		tests: []string{"internal/openapi"}}, // the document is made there
 	"store": {level: 5, imports: map[string]string{
-		"ca": "implements its Store", "enroll": "implements its stores", "fleet": "implements its Store", "internal/once": "implements its Store",
+		"ca": "implements its Store", "ca/status": "implements its stores", "enroll": "implements its stores", "fleet": "implements its Store", "internal/once": "implements its Store",
 		"attest": "implements its stores", "operators": "implements its stores", "policy": "implements its Warden", "policy/release": "implements its stores",
 		"decisionlog": "implements its stores",
 		"audit":       "implements its Store and Journal", "internal/fault": faults}},
 	"store/storetest": {level: 6, imports: map[string]string{
 		"policy/release": "facts to store",
-		"store":          "the suite is about it", "internal/once": "facts to store", "attest": "facts to store", "operators": "facts to store", "ca": "facts to store", "enroll": "facts to store", "fleet": "facts to store",
+		"store":          "the suite is about it", "internal/once": "facts to store", "attest": "facts to store", "operators": "facts to store", "ca": "facts to store", "ca/status": "facts to store", "enroll": "facts to store", "fleet": "facts to store",
 		"policy": "facts are canonical as policy writes them", "audit": "facts to store", "internal/fault": "tells errors apart"}},
 
 	"cmd/hallmark": {level: 7, imports: map[string]string{
 		"decisionlog":    "builds the room",
 		"policy/release": "runs the life of the policy", "policy/source": "pulls rules from a bundle server",
 		"enroll/est": "mounts the door", "enroll/akca": "mounts the door", "console": "mounts the door", "store": "opens the database",
-		"enroll": "builds the room", "operators": "builds the room; cuts break-glass keys in two", "operators/oidc": "builds the room", "ca": "builds the room", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
+		"enroll": "builds the room", "operators": "builds the room; cuts break-glass keys in two", "operators/oidc": "builds the room", "ca": "builds the room", "ca/status": "mounts the door", "ca/keys": "opens the keys by URI", "fleet": "builds the room",
 		"policy": "builds the enforcement point", "policy/rego": "loads the rules",
 		"attest": "builds the rooms of evidence", "attest/tpm": "opens what the operator keeps on file about TPMs",
 		"attest/corim": "takes and writes baselines as others exchange them", "internal/fault": "tells what is not there from what failed",

@@ -34,6 +34,7 @@ var mayDo = map[string]string{
 	"breakglass.open":    ".......", // nobody by a role: the two halves of the key are the right
 	"breakglass.seal":    ".......",
 	"certificate.list":   "VLFSPA.",
+	"certificate.revoke": "..FS...",
 	"certificate.show":   "VLFSPA.",
 	"decision.list":      "..FSPA.",
 	"decision.show":      "..FSPA.",
