@@ -81,10 +81,10 @@ type RevocationList struct {
 	ThisUpdate time.Time
 	NextUpdate time.Time
 
-	// URL is the shard's: what stands in its certificates' CRL distribution point stands
+	// URLs are the shard's: what stands in its certificates' CRL distribution point stands
 	// in the list too, so that no shard can pass for another (RFC 5280, Section 6.3.3,
-	// step b 2). Empty: the list is of everything that the issuer has revoked.
-	URL string
+	// step b 2: one of the names has to match). Empty: the list is of everything that the issuer has revoked.
+	URLs []string
 
 	Entries []byte // what AppendRevoked made, one after the other
 }
@@ -132,7 +132,7 @@ func (list *RevocationList) addExtensions(b *cryptobyte.Builder, issuer *x509.Ce
 		})
 	}))
 	b.AddBytes(encodeExtension(oidCRLNumber, false, func(b *cryptobyte.Builder) { b.AddASN1BigInt(list.Number) }))
-	if list.URL != "" {
+	if len(list.URLs) > 0 {
 		b.AddBytes(encodeExtension(oidIssuingDist, true, list.addScope))
 	}
 }
@@ -142,7 +142,9 @@ func (list *RevocationList) addScope(b *cryptobyte.Builder) {
 	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(explicit0, func(b *cryptobyte.Builder) { // distributionPoint
 			b.AddASN1(explicit0, func(b *cryptobyte.Builder) { // fullName
-				b.AddASN1(tagURI, func(b *cryptobyte.Builder) { b.AddBytes([]byte(list.URL)) })
+				for _, url := range list.URLs {
+					b.AddASN1(tagURI, func(b *cryptobyte.Builder) { b.AddBytes([]byte(url)) })
+				}
 			})
 		})
 		b.AddASN1(casn1.Tag(1).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddUint8(0xff) }) // onlyContainsUserCerts

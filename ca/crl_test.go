@@ -43,7 +43,7 @@ func TestRevocationList(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			list := &ca.RevocationList{Number: big.NewInt(300), ThisUpdate: noon, NextUpdate: noon.Add(time.Hour), URL: shardURL, Entries: revocations(t, 7)}
+			list := &ca.RevocationList{Number: big.NewInt(300), ThisUpdate: noon, NextUpdate: noon.Add(time.Hour), URLs: []string{shardURL}, Entries: revocations(t, 7)}
 			der, err := issuer.RevocationList(list)
 			if err != nil {
 				t.Fatal(err)
@@ -133,7 +133,7 @@ func BenchmarkRevocationList(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				list := &ca.RevocationList{Number: big.NewInt(1), ThisUpdate: noon, NextUpdate: noon.Add(time.Hour), URL: shardURL, Entries: entries}
+				list := &ca.RevocationList{Number: big.NewInt(1), ThisUpdate: noon, NextUpdate: noon.Add(time.Hour), URLs: []string{shardURL}, Entries: entries}
 				if _, err := issuer.RevocationList(list); err != nil {
 					b.Fatal(err)
 				}

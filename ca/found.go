@@ -31,6 +31,9 @@ type Founding struct {
 	Hosts []string // DNS names and IP addresses of the server, besides the loopback ones
 	Admin string   // CN of the first operator; default admin
 
+	// RootList returns where the root's revocation list is found, by its certificate; nil: the issuing certificate names none.
+	RootList func(root *x509.Certificate) string
+
 	// The private halves, for authorities, and the public ones of who is certified.
 	RootKey, IssuingKey, OperatorCAKey crypto.Signer
 	AdminKey, ServerKey                crypto.PublicKey
@@ -101,6 +104,9 @@ func (f *Founding) named(role string) pkix.Name {
 // issuing certifies the issuing key under the root.
 func (f *Founding) issuing(root *x509.Certificate) (*x509.Certificate, error) {
 	t := authority(f.named("Issuing CA"), 0, f.Now, issuingLife)
+	if f.RootList != nil {
+		t.CRLDistributionPoints = []string{f.RootList(root)}
+	}
 	return certify(t, root, f.IssuingKey.Public(), f.RootKey)
 }
 

@@ -93,6 +93,9 @@ func ParseOID(s string) (asn1.ObjectIdentifier, error) {
 	return oid, nil
 }
 
+// DefaultCRLShards is how many lists there are, where a profile does not say.
+const DefaultCRLShards = 64
+
 // WithDefaults returns the profile with its zero fields filled in.
 func (p Profile) WithDefaults() Profile {
 	orDuration(&p.Lifetime, 24*time.Hour)
@@ -112,7 +115,7 @@ func (p Profile) WithDefaults() Profile {
 		p.Path = "device/{id}"
 	}
 	if p.CRLShards == 0 {
-		p.CRLShards = 64
+		p.CRLShards = DefaultCRLShards
 	}
 	return p
 }

@@ -3,8 +3,10 @@ package ca
 import (
 	"context"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/hallmark-pki/hallmark/audit"
@@ -36,8 +38,9 @@ type Target struct {
 	Keep bool
 }
 
-// object is what the permit to revoke is for, as text.
-func (t *Target) object() string {
+// Object is the id by which policy and the record know what is to be revoked:
+// the serial number, device/ID or key/SHA256.
+func (t Target) Object() string {
 	switch {
 	case t.Serial != "":
 		return t.Serial
@@ -46,10 +49,6 @@ func (t *Target) object() string {
 	}
 	return "key/" + hex.EncodeToString(t.Key[:])
 }
-
-// Object is the id by which policy and the record know what is to be revoked:
-// the serial number, device/ID or key/SHA256.
-func (t Target) Object() string { return t.object() }
 
 // Revoked is what came of revoking.
 type Revoked struct {
@@ -91,10 +90,10 @@ type Ledger interface {
 // Errors of kind NotFound say that there is no such certificate, device or key;
 // Malformed (reason_unknown, reason_not_for_devices, target_unclear) leaves everything as it is.
 func (a *Authority) Revoke(ctx context.Context, p policy.Permit, t Target, reason RevocationReason) (Revoked, error) {
-	if err := p.Covers(policy.RevokeCertificate, t.object()); err != nil {
+	if err := p.Covers(policy.RevokeCertificate, t.Object()); err != nil {
 		return Revoked{}, err
 	}
-	if err := t.check(reason); err != nil {
+	if err := t.Check(reason); err != nil {
 		return Revoked{}, err
 	}
 	if a.ledger == nil {
@@ -102,7 +101,7 @@ func (a *Authority) Revoke(ctx context.Context, p policy.Permit, t Target, reaso
 	}
 	done, err := a.ledger.Revoke(ctx, Withdrawal{Target: t, Reason: reason, By: p.Actor(), At: a.now().UTC().Truncate(time.Second),
 		EventWith: func(r *Revoked) (audit.Event, error) {
-			return p.Redeem(policy.RevokeCertificate, t.object(), factOf(r, reason))
+			return p.Redeem(policy.RevokeCertificate, t.Object(), factOf(r, reason))
 		}})
 	if err == nil && a.revoked != nil {
 		a.revoked(reason, len(done.Fresh))
@@ -110,8 +109,8 @@ func (a *Authority) Revoke(ctx context.Context, p policy.Permit, t Target, reaso
 	return done, err
 }
 
-// check returns what is wrong with an order to revoke.
-func (t *Target) check(reason RevocationReason) error {
+// Check returns what is wrong with an order to revoke this for that reason, as an error of kind Malformed.
+func (t Target) Check(reason RevocationReason) error {
 	named := 0
 	for _, is := range []bool{t.Serial != "", t.Device != "", t.Key != [32]byte{}} {
 		if is {
@@ -143,6 +142,25 @@ func factOf(r *Revoked, reason RevocationReason) policy.Properties {
 		f["quarantined"] = r.Stopped
 	}
 	return policy.Properties{"revocation": f}
+}
+
+// Holder returns the id of the device that certificates over a key were issued
+// to, by the SHA-256 of its SubjectPublicKeyInfo, or an error of kind NotFound. It is for asking policy, and answers no operator.
+func (a *Authority) Holder(ctx context.Context, key [32]byte) (string, error) {
+	found, err := a.store.Certificates(ctx, Filter{Key: key, Limit: 1})
+	if err == nil && len(found) == 0 {
+		err = fault.New(fault.NotFound, "key_unknown", "no certificate was issued over a key with this SHA-256")
+	}
+	if err != nil {
+		return "", err
+	}
+	return found[0].Device, nil
+}
+
+// NoRevAvail reports whether a certificate says that nothing is published about
+// its revocation (RFC 9608).
+func NoRevAvail(c *x509.Certificate) bool {
+	return slices.ContainsFunc(c.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidNoRevAvail) })
 }
 
 // IssuerName is what the revocation lists of an issuer go by in their URLs:

@@ -23,13 +23,35 @@ type shownCertificate struct {
 	Subject   string    `json:"subject,omitempty"`     // only when one is shown
 	URIs      []string  `json:"uris,omitempty"`        // likewise
 	PEM       string    `json:"certificate,omitempty"` // likewise
+
+	Revoked *shownRevocation `json:"revoked,omitempty"` // absent where it counts
+
+	// NoRevAvail says that the certificate names no revocation list and no responder
+	// (RFC 9608): who takes it without asking here does so until it ends. Only when one is shown.
+	NoRevAvail bool `json:"no_rev_avail,omitempty"`
+}
+
+// shownRevocation is why a certificate counts no more.
+type shownRevocation struct {
+	At       time.Time           `json:"at"`
+	Reason   ca.RevocationReason `json:"reason"`
+	By       string              `json:"by"`       // the operator
+	Decision string              `json:"decision"` // the recorded decision behind it
 }
 
 func showCertificate(c *ca.Certificate) shownCertificate {
-	return shownCertificate{
+	shown := shownCertificate{
 		Serial: c.Serial, Device: c.Device, Profile: c.Profile,
 		NotBefore: c.NotBefore, NotAfter: c.NotAfter, KeySHA256: hex.EncodeToString(c.KeySHA256[:]),
 	}
+	if r := c.Revoked; r != nil {
+		shown.Revoked = showRevocation(r)
+	}
+	return shown
+}
+
+func showRevocation(r *ca.Revocation) *shownRevocation {
+	return &shownRevocation{At: r.At, Reason: r.Reason, By: r.By, Decision: r.Record.String()}
 }
 
 func (c *Console) listCertificates(call *call) (deed, error) {
@@ -46,11 +68,18 @@ func (c *Console) listCertificates(call *call) (deed, error) {
 		Device: call.query("device"), Profile: call.query("profile"), Before: before, Limit: page.ask(),
 	}
 	if valid == "true" {
-		filter.ValidAt = call.at
+		filter.ValidAt, filter.Revoked = call.at, ca.OnlyUnrevoked
+	}
+	revoked := call.query("revoked")
+	switch revoked {
+	case "true":
+		filter.Revoked = ca.OnlyRevoked
+	case "false":
+		filter.Revoked = ca.OnlyUnrevoked
 	}
 	return deed{
 		resource:   policy.Entity{Type: "certificate"},
-		parameters: policy.Properties{"device": filter.Device, "profile": filter.Profile, "valid": valid == "true"},
+		parameters: policy.Properties{"device": filter.Device, "profile": filter.Profile, "valid": valid == "true", "revoked": revoked},
 		do: func(ctx context.Context, p policy.Permit) (answer, error) {
 			found, err := c.Authority.List(ctx, p, filter)
 			if err != nil {
@@ -78,6 +107,7 @@ func (c *Console) showCertificate(call *call) (deed, error) {
 		for _, uri := range parsed.URIs {
 			shown.URIs = append(shown.URIs, uri.String())
 		}
+		shown.NoRevAvail = ca.NoRevAvail(parsed)
 		shown.PEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: found.DER}))
 		return ok(shown), nil
 	})

@@ -26,7 +26,7 @@ var pathParameter = regexp.MustCompile(`\{[^}]*\}`)
 var queries = map[string][]string{
 	"/api/v1/tokens": {"device", "limit", "cursor"}, "/api/v1/requests": {"state", "device", "limit", "cursor"},
 	"/api/v1/devices": {"model", "batch", "state", "limit", "cursor"}, "/api/v1/anchors": {"profile", "kind", "limit", "cursor"},
-	"/api/v1/anchors/{id}": {"profile"}, "/api/v1/certificates": {"device", "profile", "valid", "limit", "cursor"},
+	"/api/v1/anchors/{id}": {"profile"}, "/api/v1/certificates": {"device", "profile", "valid", "revoked", "limit", "cursor"},
 	"/api/v1/decisions/events": {"action", "actor", "device", "verdict", "since", "until", "limit", "cursor"},
 	"/api/v1/decisions":        {"action", "actor", "device", "verdict", "since", "until", "limit", "cursor"},
 	"/api/v1/policy/proposals": {"state", "author", "limit", "cursor"}, "/api/v1/policy/revisions": {"limit", "cursor"},

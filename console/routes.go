@@ -103,9 +103,13 @@ var routes = []route{
 
 	{"GET", "/api/v1/certificates", policy.ListCertificates, (*Console).listCertificates, 0, nil,
 		lists[shownCertificate]("List issued certificates, newest first.", word("device", "certificates of this device"),
-			word("profile", "certificates of this profile"), oneOf("valid", "true: only those that are valid now", "true", "false"))},
+			word("profile", "certificates of this profile"), oneOf("valid", "true: only those that are valid now and not revoked", "true", "false"), oneOf("revoked", "only those that are revoked, or only those that are not", "true", "false"))},
 	{"GET", "/api/v1/certificates/{serial}", policy.ShowCertificate, (*Console).showCertificate, 0, nil,
 		shows[shownCertificate]("Show one certificate, with its PEM.")},
+	{"POST", "/api/v1/certificates/{serial}/revoke", policy.RevokeCertificate, (*Console).revokeCertificate, 0, nil,
+		changes[revoked]("Revoke one certificate, for good. Where its key is compromised, all others over that key along with it. What was revoked before stays as it was.", wants[withReason]())},
+	{"POST", "/api/v1/certificates/revoke", policy.RevokeCertificate, (*Console).revokeCertificates, 0, nil,
+		changes[revoked]("Revoke all certificates of a device that have not expired, and quarantine it; or all over a key, which is never certified again.", body{of: target{}, needs: []string{"reason"}})},
 
 	{"GET", "/api/v1/decisions", policy.ListDecisions, (*Console).listDecisions, 0, nil,
 		lists[shownDecision]("List decisions, newest first.", word("action", "decisions on this action"), word("actor", "decisions on what this one asked"),

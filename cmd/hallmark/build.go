@@ -16,6 +16,7 @@ import (
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/ca/keys"
+	"github.com/hallmark-pki/hallmark/ca/status"
 	"github.com/hallmark-pki/hallmark/console"
 	"github.com/hallmark-pki/hallmark/decisionlog"
 	"github.com/hallmark-pki/hallmark/enroll"
@@ -54,6 +55,7 @@ type house struct {
 	provider  *oidc.Provider // where operators sign in; nil: nowhere
 	issuer    *ca.Local
 	authority *ca.Authority
+	boards    []*status.Board // of the issuer, and of the root where its key is at hand
 	trust     *tpm.Trust
 	est       *est.Door
 	akca      *akca.Door
@@ -80,7 +82,7 @@ func build(ctx context.Context, o options) (_ *house, err error) {
 		}
 	}()
 	for _, open := range []func(context.Context) error{
-		h.openStore, h.openPolicyKeys, h.openPolicy, h.openLog, h.openDecisionLog, h.openAuthority, h.openOperators, h.openProvider, h.openTrust, h.openDoors, h.openServerCertificate,
+		h.openStore, h.openPolicyKeys, h.openPolicy, h.openLog, h.openDecisionLog, h.openAuthority, h.openStatus, h.openOperators, h.openProvider, h.openTrust, h.openDoors, h.openServerCertificate,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err
@@ -175,7 +177,11 @@ func (h *house) openAuthority(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.authority, err = ca.New(ca.Config{Issuer: h.issuer, Profiles: profiles, AttestationKeys: h.config.attestationKeys(chain[0]), Store: h.db, Now: time.Now})
+	h.authority, err = ca.New(ca.Config{Issuer: h.issuer, Profiles: profiles, AttestationKeys: h.config.attestationKeys(chain[0]), Store: h.db, Ledger: h.db, Now: time.Now,
+		Revoked: func(reason ca.RevocationReason, n int) {
+			h.metrics.revoked(string(reason), n)
+			h.boards[0].Wake()
+		}})
 	return err
 }
 

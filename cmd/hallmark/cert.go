@@ -13,7 +13,7 @@ import (
 
 func certCommand() *cobra.Command {
 	c := new(connection)
-	return noun("cert", "Certificates that were issued", c, certList(c), certShow(c))
+	return noun("cert", "Certificates that were issued", c, certList(c), certShow(c), certRevoke(c))
 }
 
 // certificate is one as the API shows it.
@@ -27,11 +27,49 @@ type certificate struct {
 	Subject   string    `json:"subject"`
 	URIs      []string  `json:"uris"`
 	PEM       string    `json:"certificate"`
+
+	Revoked    *revocation `json:"revoked"`
+	NoRevAvail bool        `json:"no_rev_avail"`
+}
+
+// revocation is why a certificate counts no more, as the API shows it.
+type revocation struct {
+	At       time.Time `json:"at"`
+	Reason   string    `json:"reason"`
+	By       string    `json:"by"`
+	Decision string    `json:"decision"`
+}
+
+// state is how a certificate stands, in a few words.
+func (c *certificate) state() string {
+	switch {
+	case c.Revoked != nil:
+		return "revoked (" + c.Revoked.Reason + ")"
+	case time.Now().After(c.NotAfter):
+		return "expired"
+	}
+	return "good"
+}
+
+// status says of a certificate all that there is to say about its revocation.
+func (c *certificate) status() [][2]string {
+	var pairs [][2]string
+	if r := c.Revoked; r != nil {
+		pairs = append(pairs, [2]string{"revoked", fmt.Sprintf("%s by %s: %s", when(r.At), r.By, r.Reason)}, [2]string{"decision", r.Decision})
+	}
+	if c.NoRevAvail {
+		says := "none named in it (noRevAvail); renewals are refused here once it is revoked"
+		if c.Revoked != nil {
+			says = "none named in it (noRevAvail): who takes it without asking does so until it ends at " + when(c.NotAfter)
+		}
+		pairs = append(pairs, [2]string{"lists", says})
+	}
+	return pairs
 }
 
 func certList(c *connection) *cobra.Command {
 	var device, profile string
-	var valid bool
+	var valid, revoked bool
 	var page paging
 	list := &cobra.Command{
 		Use:     "list",
@@ -45,11 +83,14 @@ func certList(c *connection) *cobra.Command {
 			if valid {
 				q.Set("valid", "true")
 			}
+			if revoked {
+				q.Set("revoked", "true")
+			}
 			return listing[certificate]{
 				path:    "/api/v1/certificates",
-				columns: []string{"SERIAL", "DEVICE", "PROFILE", "FROM", "UNTIL"},
+				columns: []string{"SERIAL", "DEVICE", "PROFILE", "FROM", "UNTIL", "STATE"},
 				row: func(c certificate) []string {
-					return []string{c.Serial, c.Device, c.Profile, when(c.NotBefore), when(c.NotAfter)}
+					return []string{c.Serial, c.Device, c.Profile, when(c.NotBefore), when(c.NotAfter), c.state()}
 				},
 				none: "There are no certificates.",
 			}.print(ctx, s, q, page)
@@ -57,7 +98,8 @@ func certList(c *connection) *cobra.Command {
 	}
 	list.Flags().StringVar(&device, "device", "", "only of this device")
 	list.Flags().StringVar(&profile, "profile", "", "only under this profile")
-	list.Flags().BoolVar(&valid, "valid", false, "only those that are valid now")
+	list.Flags().BoolVar(&valid, "valid", false, "only those that are valid now and not revoked")
+	list.Flags().BoolVar(&revoked, "revoked", false, "only those that are revoked")
 	page.flags(list)
 	return list
 }
@@ -80,11 +122,11 @@ func certShow(c *connection) *cobra.Command {
 			if err := json.Unmarshal(raw, &cert); err != nil {
 				return err
 			}
-			if err := fields(s.out, [][2]string{
+			if err := fields(s.out, append([][2]string{
 				{"serial", cert.Serial}, {"subject", cert.Subject}, {"uri", strings.Join(cert.URIs, ", ")},
 				{"device", cert.Device}, {"profile", cert.Profile}, {"from", when(cert.NotBefore)},
-				{"until", when(cert.NotAfter)}, {"key sha256", cert.KeySHA256},
-			}...); err != nil {
+				{"until", when(cert.NotAfter)}, {"key sha256", cert.KeySHA256}, {"state", cert.state()},
+			}, cert.status()...)...); err != nil {
 				return err
 			}
 			_, err := fmt.Fprint(s.out, cert.PEM)

@@ -35,6 +35,7 @@ type Config struct {
 	Log          LogConfig          `yaml:"log"`
 	Limits       LimitsConfig       `yaml:"limits"`
 	Attestation  AttestationConfig  `yaml:"attestation"`
+	Revocation   RevocationConfig   `yaml:"revocation"`
 	DecisionLog  DecisionLogConfig  `yaml:"decision_log"`
 	Default      string             `yaml:"default_profile"` // what the unlabelled paths use. Default device
 	Profiles     map[string]Profile `yaml:"profiles"`        // Default: one profile called device
@@ -119,6 +120,29 @@ type AttestationConfig struct {
 	NoncesPerSource int      `yaml:"nonces_per_source"` // a minute, of one address (or IPv6 /64). Default 600
 	AKLifetime      Duration `yaml:"ak_lifetime"`       // of the certificates of attestation keys. Default 24h
 }
+
+// RevocationConfig says for how long what is said of revocation is good.
+type RevocationConfig struct {
+	ListLife     Duration `yaml:"list_life"`      // of revocation lists; another is made when half is over. Default 2h
+	RootListLife Duration `yaml:"root_list_life"` // of the root's, which is made whenever its key is at hand. Default 90d
+	AnswerLife   Duration `yaml:"answer_life"`    // of OCSP answers. Default 1h
+}
+
+// check finds lives that nobody could want.
+func (c *RevocationConfig) check() error {
+	for field, life := range map[string]Duration{"list_life": c.ListLife, "root_list_life": c.RootListLife, "answer_life": c.AnswerLife} {
+		if time.Duration(life) < minStatusLife || time.Duration(life) > maxStatusLife {
+			return fmt.Errorf("revocation: %s is %s to %s", field, minStatusLife, maxStatusLife)
+		}
+	}
+	return nil
+}
+
+// Bounds of what is said of revocation: long enough that it reaches who asks, short enough to end.
+const (
+	minStatusLife = time.Minute
+	maxStatusLife = 366 * 24 * time.Hour
+)
 
 // Profile is one enrolment profile: what certificates under it look like and
 // what it takes to get one.
@@ -232,6 +256,14 @@ func (c *Config) fill() {
 		c.Operators.CertificateLifetime = Duration(operators.DefaultLife)
 	}
 	c.Operators.OIDC.fill()
+	life := func(field *Duration, value time.Duration) {
+		if *field == 0 {
+			*field = Duration(value)
+		}
+	}
+	life(&c.Revocation.ListLife, 2*time.Hour)
+	life(&c.Revocation.RootListLife, 90*24*time.Hour)
+	life(&c.Revocation.AnswerLife, time.Hour)
 	if c.Limits.Connections == 0 {
 		c.Limits.Connections = 4096
 	}
@@ -267,6 +299,9 @@ func (c *Config) check() error {
 	}
 	if life := time.Duration(c.Operators.CertificateLifetime); life < minOperatorLife || life > maxOperatorLife {
 		return fmt.Errorf("operators: certificate_lifetime is %s to %s", minOperatorLife, maxOperatorLife)
+	}
+	if err := c.Revocation.check(); err != nil {
+		return err
 	}
 	if err := c.Policy.check(); err != nil {
 		return err

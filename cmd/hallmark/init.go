@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"github.com/hallmark-pki/hallmark/audit"
 	"github.com/hallmark-pki/hallmark/ca"
 	"github.com/hallmark-pki/hallmark/ca/keys"
+	"github.com/hallmark-pki/hallmark/ca/status"
 	"github.com/hallmark-pki/hallmark/policy/rego"
 	"github.com/hallmark-pki/hallmark/store"
 )
@@ -172,6 +174,9 @@ func found(ctx context.Context, dir string, config *Config, o options) (*foundin
 // foundAuthorities makes the keys and certificates, and returns the files to be written.
 func foundAuthorities(ctx context.Context, dir string, config *Config) (*ca.Founded, map[string][]byte, error) {
 	f := ca.Founding{Name: config.Organization, Hosts: append([]string{hostName()}, config.Hosts...), Now: time.Now()}
+	f.RootList = func(root *x509.Certificate) string {
+		return status.WholeListURL(config.StatusURL, ca.IssuerName(root.SubjectKeyId))
+	}
 	ring := keys.Ring{Dir: dir}
 	var err error
 	if f.RootKey, err = ring.Create(ctx, config.Keys.Root, keys.P384); err != nil {

@@ -33,6 +33,12 @@ type metrics struct {
 	evidence  *prometheus.CounterVec // appraised, by case, verdict and reason of a refusal
 	keys      *prometheus.CounterVec // requests to certify attestation keys
 
+	withdrawn *prometheus.CounterVec // certificates revoked here, by reason
+	published prometheus.Counter
+	withheld  prometheus.Counter
+	effect    prometheus.Histogram
+	ocsp      *prometheus.CounterVec
+
 	breakglass prometheus.Counter
 	looks      *prometheus.CounterVec // at the bundle server that rules are pulled from
 }
@@ -73,6 +79,7 @@ func newMetrics() *metrics {
 		breakglass: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "hallmark_breakglass_opened_total", Help: "Break-glass credentials opened at this process. Each one is an incident."}),
 	}
+	m.countStatus()
 	m.registry.MustRegister(m.breakglass, m.evidence, m.keys, m.requests, m.latency, m.decisions, m.deciding, m.batch, m.commit, m.sequenced, m.stuck, m.lag, m.api,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)

@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/ca"
+	"github.com/hallmark-pki/hallmark/ca/status"
 	"github.com/hallmark-pki/hallmark/enroll"
 )
 
@@ -36,6 +36,7 @@ func (c *Config) caProfile(name string, issuer *x509.Certificate) (p ca.Profile,
 		NoRevAvail: time.Duration(from.NoRevAvail),
 		IssuerURL:  c.StatusURL + issuerPath,
 		CRLURL:     c.crlURL(issuer),
+		OCSPURL:    c.StatusURL + status.AnswerPath,
 	}
 	for _, k := range from.Keys {
 		if err := addKey(&p, k); err != nil {
@@ -68,7 +69,7 @@ func (c *Config) caProfile(name string, issuer *x509.Certificate) (p ca.Profile,
 
 // crlURL has one set of shards for each issuer, so that a successor starts afresh.
 func (c *Config) crlURL(issuer *x509.Certificate) string {
-	return c.StatusURL + "/crl/" + hex.EncodeToString(issuer.SubjectKeyId[:4]) + "/{shard}.crl"
+	return status.ListURL(c.StatusURL, ca.IssuerName(issuer.SubjectKeyId))
 }
 
 // addKey reads P-256, P-384, Ed25519 or RSA-BITS.

@@ -213,6 +213,7 @@ func (h *house) background(ctx context.Context) error {
 	work.Go(func() error { return h.forwarder.Run(ctx) })
 	work.Go(func() error { return h.releases.Run(ctx) })
 	work.Go(func() error { return h.puller.run(ctx) })
+	work.Go(func() error { return h.boards[0].Run(ctx) }) // the root's is made when somebody asks
 	work.Go(func() error { return h.renewServer(ctx) })
 	if h.provider != nil {
 		work.Go(func() error { return h.provider.Run(ctx) })

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"github.com/hallmark-pki/hallmark/ca/status"
 )
 
 // Paths of the status listener that stand in certificates.
@@ -12,7 +14,7 @@ const issuerPath = "/ca/issuing.crt"
 // statusDoor is the plain HTTP listener: what anybody may read, and what
 // operations watch.
 func (h *house) statusDoor() http.Handler {
-	mux := http.NewServeMux()
+	mux, boards := http.NewServeMux(), h.statusBoards()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", h.readyz)
 	mux.Handle("GET /metrics", h.metrics.handler())
@@ -24,7 +26,13 @@ func (h *house) statusDoor() http.Handler {
 			w.Write(der)
 		})
 	}
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if status.Serves(r.URL.Path) { // which a ServeMux would redirect
+			boards.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // readyz answers 200 when the doors are open and the database can be written.

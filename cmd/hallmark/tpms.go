@@ -11,6 +11,7 @@ import (
 	"github.com/hallmark-pki/hallmark/attest"
 	"github.com/hallmark-pki/hallmark/attest/tpm"
 	"github.com/hallmark-pki/hallmark/ca"
+	"github.com/hallmark-pki/hallmark/ca/status"
 	"github.com/hallmark-pki/hallmark/enroll"
 	"github.com/hallmark-pki/hallmark/fleet"
 	"github.com/hallmark-pki/hallmark/internal/fault"
@@ -86,6 +87,6 @@ func (h *house) baselines(register *fleet.Register) *attest.Baselines {
 func (c *Config) attestationKeys(issuer *x509.Certificate) ca.Profile {
 	return ca.Profile{
 		Lifetime:  time.Duration(c.Attestation.AKLifetime),
-		IssuerURL: c.StatusURL + issuerPath, CRLURL: c.crlURL(issuer),
+		IssuerURL: c.StatusURL + issuerPath, CRLURL: c.crlURL(issuer), OCSPURL: c.StatusURL + status.AnswerPath,
 	}
 }
