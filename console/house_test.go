@@ -157,7 +157,7 @@ func (h *house) config(issuing crypto.Signer) Config {
 	check(t, err)
 	issuer, err := ca.NewLocal(issuing, []*x509.Certificate{h.founded.Issuing, h.founded.Root})
 	check(t, err)
-	authority, err := ca.New(ca.Config{Issuer: issuer, Store: h.db, Profiles: []ca.Profile{{Name: "device", TrustDomain: "console.test"}}})
+	authority, err := ca.New(ca.Config{Issuer: issuer, Store: h.db, Ledger: h.db, Profiles: []ca.Profile{{Name: "device", TrustDomain: "console.test"}}})
 	check(t, err)
 	pool := x509.NewCertPool()
 	pool.AddCert(h.founded.OperatorCA)

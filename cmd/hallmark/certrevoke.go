@@ -108,7 +108,7 @@ func (s *session) revoke(ctx context.Context, path string, body map[string]any) 
 		if err != nil {
 			return err
 		}
-		return printJSON(s.out, raw)
+		return printJSON(s.out, json.RawMessage(raw))
 	}
 	for _, c := range all.Revoked {
 		fmt.Fprintf(s.out, "revoked %s of %s: %s\n", c.Serial, c.Device, c.Reason)
