@@ -40,7 +40,7 @@ func TestOperationsPage(t *testing.T) {
 			t.Errorf("docs/operations.md does not explain the field %s of config.yaml", field[1])
 		}
 	}
-	metrics := read(t, dir, "cmd", "hallmark", "metrics.go") + decisionLog
+	metrics := read(t, dir, "cmd", "hallmark", "metrics.go") + read(t, dir, "cmd", "hallmark", "revocation.go") + decisionLog
 	name := regexp.MustCompile(`hallmark_[a-z_]+`)
 	for _, m := range name.FindAllString(metrics, -1) {
 		if !strings.Contains(page, m) {
