@@ -7,7 +7,7 @@ import data.hallmark
 every_action := {
 	"anchor.add", "anchor.list", "anchor.remove", "attestation.show", "audit.read", "backup.create", "baseline.activate",
 	"baseline.add", "baseline.deny", "baseline.deprecate", "baseline.learn", "baseline.list", "baseline.show",
-	"breakglass.open", "breakglass.seal", "certificate.list", "certificate.show", "decision.list", "decision.show",
+	"breakglass.open", "breakglass.seal", "certificate.list", "certificate.revoke", "certificate.show", "decision.list", "decision.show",
 	"device.import", "device.list", "device.quarantine", "device.release", "device.retire", "device.show", "device.unbind",
 	"operator.add", "operator.assign", "operator.certify", "operator.list", "operator.remove", "operator.renew",
 	"operator.resume", "operator.revoke", "operator.show", "operator.suspend", "policy.activate", "policy.approve",
