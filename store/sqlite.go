@@ -33,7 +33,7 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	}
 	var err error
 	// synchronous(FULL): COMMIT returns when the write-ahead log is on the disk.
-	if db.writers, err = sql.Open("sqlite", sqliteName(path, "synchronous(FULL)", "cache_size(-4096)", foldAnyway, "journal_size_limit(16777216)")); err != nil {
+	if db.writers, err = sql.Open("sqlite", sqliteName(path, "synchronous(FULL)", "cache_size(-3072)", foldAnyway, "journal_size_limit(16777216)")); err != nil {
 		return err
 	}
 	db.writers.SetMaxOpenConns(1)

@@ -68,7 +68,7 @@ func (o *options) flags(c *cobra.Command) {
 // heapGrowth is how far the heap may grow past what is in use before it is
 // collected, in percent. What is in use is a few megabytes, so memory is cheap
 // here and collecting is not; GOGC in the environment stands over it.
-const heapGrowth = 200
+const heapGrowth = 160
 
 // serve runs the server until it is told to stop.
 func serve(o options) error {
