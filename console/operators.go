@@ -144,8 +144,8 @@ func (call *call) uponOperator(do func(ctx context.Context, p policy.Permit, nam
 	}, checkText("reason", body.Reason, maxReason)
 }
 
-// revocation is the body of POST /operators/{name}/revoke. One of serial and all is set.
-type revocation struct {
+// operatorRevocation is the body of POST /operators/{name}/revoke. One of serial and all is set.
+type operatorRevocation struct {
 	Serial string `json:"serial,omitempty"` // lower-case hex
 	All    bool   `json:"all,omitempty"`
 	Reason string `json:"reason,omitempty"`
@@ -156,7 +156,7 @@ func (c *Console) revokeOperator(call *call) (deed, error) {
 	if err != nil {
 		return deed{}, err
 	}
-	var body revocation
+	var body operatorRevocation
 	if err := call.decode(&body, false); err != nil {
 		return deed{}, err
 	}

@@ -9,13 +9,13 @@ import (
 	"github.com/hallmark-pki/hallmark/policy"
 )
 
-// withReason is the body of POST /certificates/{serial}/revoke.
-type withReason struct {
+// certificateRevocation is the body of POST /certificates/{serial}/revoke.
+type certificateRevocation struct {
 	Reason ca.RevocationReason `json:"reason"` // unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn
 }
 
-// target is the body of POST /certificates/revoke: a device or a key, and why.
-type target struct {
+// revocationTarget is the body of POST /certificates/revoke: a device or a key, and why.
+type revocationTarget struct {
 	Reason     ca.RevocationReason `json:"reason"`               // as for one certificate
 	Device     string              `json:"device,omitempty"`     // all its certificates that have not expired
 	KeySHA256  string              `json:"key_sha256,omitempty"` // all certificates over this key, over its SubjectPublicKeyInfo, lower-case hex
@@ -52,7 +52,7 @@ func (c *Console) revokeCertificate(call *call) (deed, error) {
 	if err != nil {
 		return deed{}, err
 	}
-	var body withReason
+	var body certificateRevocation
 	if err := call.decode(&body, false); err != nil {
 		return deed{}, err
 	}
@@ -60,7 +60,7 @@ func (c *Console) revokeCertificate(call *call) (deed, error) {
 }
 
 func (c *Console) revokeCertificates(call *call) (deed, error) {
-	var body target
+	var body revocationTarget
 	if err := call.decode(&body, false); err != nil {
 		return deed{}, err
 	}

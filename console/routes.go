@@ -107,9 +107,9 @@ var routes = []route{
 	{"GET", "/api/v1/certificates/{serial}", policy.ShowCertificate, (*Console).showCertificate, 0, nil,
 		shows[shownCertificate]("Show one certificate, with its PEM.")},
 	{"POST", "/api/v1/certificates/{serial}/revoke", policy.RevokeCertificate, (*Console).revokeCertificate, 0, nil,
-		changes[revoked]("Revoke one certificate, for good. Where its key is compromised, all others over that key along with it. What was revoked before stays as it was.", wants[withReason]())},
+		changes[revoked]("Revoke one certificate, for good. Where its key is compromised, all others over that key along with it. What was revoked before stays as it was.", wants[certificateRevocation]())},
 	{"POST", "/api/v1/certificates/revoke", policy.RevokeCertificate, (*Console).revokeCertificates, 0, nil,
-		changes[revoked]("Revoke all certificates of a device that have not expired, and quarantine it; or all over a key, which is never certified again.", body{of: target{}, needs: []string{"reason"}})},
+		changes[revoked]("Revoke all certificates of a device that have not expired, and quarantine it; or all over a key, which is never certified again.", body{of: revocationTarget{}, needs: []string{"reason"}})},
 
 	{"GET", "/api/v1/decisions", policy.ListDecisions, (*Console).listDecisions, 0, nil,
 		lists[shownDecision]("List decisions, newest first.", word("action", "decisions on this action"), word("actor", "decisions on what this one asked"),
@@ -158,7 +158,7 @@ var routes = []route{
 	{"POST", "/api/v1/operators/{name}/renew", policy.RenewOperator, (*Console).renewOperator, 0, nil,
 		changes[issuedOperator]("Certify another key of oneself, by the certificate held.", wants[request]())},
 	{"POST", "/api/v1/operators/{name}/revoke", policy.RevokeOperator, (*Console).revokeOperator, 0, nil,
-		does("Revoke one certificate of an operator, or all.", wants[revocation]())},
+		does("Revoke one certificate of an operator, or all.", wants[operatorRevocation]())},
 
 	{"PUT", "/api/v1/operators/{name}/oidc", policy.AssignOperator, (*Console).bindOperator, 0, nil,
 		does("Say by what the identity provider knows an operator, or by nothing. Their sessions end.", wants[newBinding]())},

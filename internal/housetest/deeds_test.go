@@ -39,6 +39,7 @@ func (p *probe) deeds() {
 	for _, d := range [][2]string{
 		{"DELETE /api/v1/tokens/{id}"}, {"DELETE /api/v1/anchors/{id}"},
 		{"POST /api/v1/requests/{id}/approve"},
+		{"POST /api/v1/certificates/{serial}/revoke", `{"reason":"superseded"}`}, {"POST /api/v1/certificates/revoke", `{"device":"gw-1","reason":"superseded"}`},
 		{"POST /api/v1/devices/{id}/quarantine", reason}, {"POST /api/v1/devices/{id}/release", reason}, {"POST /api/v1/devices/{id}/retire", reason},
 		{"POST /api/v1/baselines/{id}/activate"}, {"POST /api/v1/baselines/{id}/deprecate", reason}, {"POST /api/v1/baselines/{id}/deny", reason},
 		{"POST /api/v1/operators", jsonText(map[string]any{"name": "noa", "roles": []role{{Role: "viewer"}}, "csr": csrText(p.t, newKey(p.t))})},
